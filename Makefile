@@ -1,0 +1,49 @@
+# Two commands: `make run` and `make test`. Each makes .venv first, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# A stamp is written when its installation has ended well, and is out of date when setup.cfg changes.
+RUN_READY := $(VENV)/.ready-run
+TEST_READY := $(VENV)/.ready-test
+
+# Called with the stamp's extras. What the tests install covers what a run needs.
+define install
+	@test -x $(BIN)/python || { echo "Making $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing into $(VENV); the first time takes a few minutes ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
+	@touch $(2)
+endef
+
+.PHONY: run test soak lint format clean
+
+run: $(RUN_READY)
+	@$(BIN)/python -m pipeline run $(ARGS)
+
+test: $(TEST_READY)
+	$(BIN)/python -m pytest $(ARGS)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/keras_resnet $(ARGS)
+
+# The long counts of the fault tests; run before a change that they guard is called done.
+soak: $(TEST_READY)
+	$(BIN)/python -m pytest -m soak --rounds 30 $(ARGS)
+
+lint: $(TEST_READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(TEST_READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(TEST_READY): setup.cfg pyproject.toml
+	$(call install,pipeline$(COMMA)serving$(COMMA)test,$(TEST_READY) $(RUN_READY))
+
+$(RUN_READY): setup.cfg pyproject.toml
+	$(call install,pipeline,$(RUN_READY))
+
+COMMA := ,

@@ -1,0 +1,76 @@
+"""The pipeline from Python: one call runs a configuration and returns what came of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import config as configuration
+from pipeline import quiet
+from pipeline.orchestration import graph, runner
+from pipeline.orchestration.runner import Result
+from pipeline.orchestration.view import Silent, View
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left.
+
+    Args:
+        config: The configuration that ran.
+        components: The result of each component by its name.
+    """
+
+    config: configuration.RunConfig
+    components: dict[str, Result]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What the Evaluator measured on the test split, such as `accuracy`."""
+        return self.components["Evaluator"].outputs["evaluation"].properties
+
+    @property
+    def pushed(self) -> Path:
+        """The directory of the version that TF Serving sees."""
+        record = self.components["Pusher"].outputs["pushed_model"]
+        return Path(record.properties["pushed_destination"])
+
+
+def run(
+    config: str | Path | Mapping[str, Any] | configuration.RunConfig = configuration.DEFAULT,
+    *,
+    overrides: Sequence[str] = (),
+    view: View | None = None,
+) -> RunResult:
+    """Runs a configuration from images to a pushed model, using again what has not changed.
+
+    Args:
+        config: The name of an embedded configuration, the path of a YAML file, nested mappings as
+            in such a file, or a configuration.
+        overrides: `"section.key=value"` each, for a name or a path.
+        view: Shows the run; by default nothing is shown.
+
+    Returns:
+        What the components left.
+
+    Raises:
+        UsageError: The configuration is wrong, or what it names does not exist.
+        PipelineError: A component failed, or refused what it was given.
+
+    Example:
+
+    ```python
+    from pipeline import run
+
+    result = run("digits")
+    print(result.metrics["accuracy"], result.pushed)
+    ```
+    """
+    quiet.tensorflow()
+    if isinstance(config, str | Path):
+        config = configuration.load(config, overrides)
+    elif isinstance(config, Mapping):
+        config = configuration.validate(config, "config")
+    nodes = graph.build(config)
+    results = runner.execute(nodes, config.name, config.root / config.name, view or Silent())
+    return RunResult(config, results)

@@ -1,0 +1,1 @@
+"""Apache Beam: the runner that is used, progress, and the transforms of the components."""

@@ -1,0 +1,147 @@
+"""The command line: the only place that parses arguments, prints results and exits."""
+
+import difflib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from pipeline.errors import PipelineError, UsageError
+
+# Nothing heavy is imported up here: `--help` has to answer at once.
+app = typer.Typer(
+    name="keras-resnet-pipeline",
+    help="From images to a served model: ingest, validate, train, evaluate, check, push.",
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_INTERRUPTED = 130
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    config: Annotated[
+        str, typer.Argument(help="An embedded configuration, or the path of a YAML file.")
+    ] = "digits",
+    data: Annotated[
+        str | None,
+        typer.Option(help="A folder of class folders, or 'digits'; sets example_gen.source."),
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Where artifacts are kept; sets root.")] = None,
+    destination: Annotated[
+        Path | None, typer.Option(help="Where models are pushed to; sets pusher.destination.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the configuration."),
+    ] = None,
+) -> None:
+    """Run a configuration from images to a pushed model."""
+    from rich.console import Console
+
+    from pipeline import api, report
+    from pipeline import config as configuration
+    from pipeline.orchestration import graph, view
+
+    overrides = list(set_ or [])
+    for key, value in (
+        ("example_gen.source", data),
+        ("root", root),
+        ("pusher.destination", destination),
+    ):
+        if value is not None:
+            overrides.append(f"{key}={str(value)!r}")
+    chosen = configuration.load(config, overrides)
+    names = [node.name for node in graph.build(chosen)]
+    console = Console()
+    if console.is_terminal:
+        with view.Rich(console, names) as live:
+            result = api.run(chosen, view=live)
+    else:
+        result = api.run(chosen, view=view.Plain(console, names))
+    report.print_result(console, result)
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    model: Annotated[
+        Path, typer.Option(help="A model of saved_models/, or one version of it.")
+    ] = Path("saved_models/digits"),
+    top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 1,
+) -> None:
+    """Print class and probability of image files, as the exported model sees them."""
+    from pipeline import predict as prediction
+
+    for image in images:
+        if not image.is_file():
+            raise UsageError(f"image {str(image)!r}: no such file")
+    failed = False
+    for line, good in prediction.lines(images, model, top):
+        print(line, file=sys.stdout if good else sys.stderr)
+        failed |= not good
+    if failed:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Runs the command line and exits: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C)."""
+    debug = "--debug" in sys.argv
+    # As in most programs, the flag may stand before or behind the command.
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
+    try:
+        code = app(args=arguments, prog_name="python -m pipeline", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped; what was finished is kept, nothing half-written is left", file=sys.stderr)
+        code = _INTERRUPTED
+    except TyperException as error:
+        code = _complain(_explain(error), error.exit_code)
+    except PipelineError as error:
+        if debug:
+            raise
+        code = _complain(str(error), error.exit_code)
+    except BrokenPipeError:
+        # Whoever read the output has gone; Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:
+        if debug:
+            raise
+        line = f"{type(error).__name__}: {error}; --debug shows the traceback"
+        code = _complain(" ".join(line.split()), 1)
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _complain(line: str, code: int) -> int:
+    print(f"error: {line}", file=sys.stderr)
+    return code
+
+
+def _explain(error: TyperException) -> str:
+    """Returns one line that says what was found and what was expected."""
+    message = error.format_message().rstrip(".")
+    message = f"{message[:1].lower()}{message[1:]}"
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return message
+    if option := getattr(error, "option_name", None):
+        known = [name for p in context.command.params for name in p.opts if name[:2] == "--"]
+        close = difflib.get_close_matches(option, known, n=1)
+        expected = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+        return f"unknown option {option}; {expected}"
+    if commands := getattr(context.command, "commands", None):
+        return f"{message.split('.')[0]}; expected one of {', '.join(commands)}"
+    return f"{message}; {context.command_path} --help shows what is expected"

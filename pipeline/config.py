@@ -1,0 +1,166 @@
+"""The configuration of a run: typed, validated, read from YAML with overrides."""
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+
+from pipeline.components.evaluator import Parameters as EvaluatorParameters
+from pipeline.components.example_gen import Parameters as ExampleGenParameters
+from pipeline.components.example_validator import Parameters as ExampleValidatorParameters
+from pipeline.components.infra_validator import Parameters as InfraValidatorParameters
+from pipeline.components.pusher import Parameters as PusherParameters
+from pipeline.components.schema_gen import Parameters as SchemaGenParameters
+from pipeline.components.statistics_gen import Parameters as StatisticsGenParameters
+from pipeline.components.trainer import Parameters as TrainerParameters
+from pipeline.errors import UsageError
+from pipeline.parameters import parameters
+
+DEFAULT = "digits"
+
+# The name becomes a directory and a model name of TF Serving.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+@parameters
+class RunConfig:
+    """Everything that determines a run.
+
+    Args:
+        name: Name of the pipeline and of the model that it pushes.
+        root: Directory below which artifacts are kept; the run uses `<root>/<name>`.
+        example_gen: Where the images come from and how they are split.
+        statistics_gen: Parameters of StatisticsGen.
+        schema_gen: Parameters of SchemaGen.
+        example_validator: What the data have to satisfy before anything is trained on them.
+        trainer: Network, optimisation, precision and strategy.
+        evaluator: What the model has to reach before it may be pushed.
+        infra_validator: How the exported model is tried before it may be pushed.
+        pusher: Where it is pushed to.
+    """
+
+    name: Name
+    root: Path = Path("runs")
+    example_gen: ExampleGenParameters
+    statistics_gen: StatisticsGenParameters = Field(default_factory=StatisticsGenParameters)
+    schema_gen: SchemaGenParameters = Field(default_factory=SchemaGenParameters)
+    example_validator: ExampleValidatorParameters = Field(
+        default_factory=ExampleValidatorParameters
+    )
+    trainer: TrainerParameters
+    evaluator: EvaluatorParameters = Field(default_factory=EvaluatorParameters)
+    infra_validator: InfraValidatorParameters = Field(default_factory=InfraValidatorParameters)
+    pusher: PusherParameters = Field(default_factory=PusherParameters)
+
+
+def embedded() -> list[str]:
+    """Returns the names of the configurations that are shipped with the package."""
+    folder = resources.files("pipeline") / "configs"
+    return sorted(
+        Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def load(source: str | Path = DEFAULT, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads and validates a configuration.
+
+    Args:
+        source: The name of an embedded configuration, or the path of a YAML file.
+        overrides: `"section.key=value"` each; the value is read as YAML.
+
+    Raises:
+        UsageError: The source does not exist, or a key or value is wrong; one line says which.
+    """
+    values = _read(source)
+    for override in overrides:
+        _override(values, override)
+    return validate(values, str(source))
+
+
+def validate(values: Mapping[str, Any], source: str) -> RunConfig:
+    """Returns `values` as a configuration.
+
+    Args:
+        values: Nested mappings, as in the YAML files.
+        source: What error messages call them.
+
+    Raises:
+        UsageError: A key or value is wrong.
+    """
+    try:
+        return TypeAdapter(RunConfig).validate_python(dict(values))
+    except ValidationError as error:
+        raise UsageError(f"{source}: {_explain(error.errors()[0])}") from None
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    if str(source) in embedded():
+        text = (resources.files("pipeline") / "configs" / f"{source}.yaml").read_text()
+    elif path.is_file():
+        text = path.read_text()
+    else:
+        raise UsageError(
+            f"configuration {str(source)!r}: neither a YAML file nor one of the embedded "
+            f"configurations ({', '.join(embedded())})"
+        )
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{source}: expected a mapping of sections, found {type(values).__name__}")
+    return values
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise UsageError(f"--set {override}: expected KEY=VALUE such as trainer.epochs=5")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {override}: the value {text!r} is not YAML") from None
+    place = values
+    for part in parts[:-1]:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise UsageError(f"--set {override}: {part!r} is a value and has no keys below it")
+    place[parts[-1]] = value
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """Returns one line for one error of pydantic: key, what was expected, what was found."""
+    place = ".".join(str(part) for part in error["loc"])
+    match error["type"]:
+        case "unexpected_keyword_argument":
+            allowed = _allowed(error["loc"][:-1])
+            close = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
+            hint = (
+                f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(allowed)}"
+            )
+            return f"unknown key {place!r}; {hint}"
+        case "missing":
+            return f"{place}: missing; expected {' or '.join(_allowed(error['loc'])) or 'a value'}"
+        case _:
+            message = error["msg"].removeprefix("Value error, ")
+            return f"{place}: {message[0].lower()}{message[1:]}; found {error['input']!r}"
+
+
+def _allowed(location: Sequence[str | int]) -> list[str]:
+    """Returns the keys that a section of the configuration has."""
+    section: Any = RunConfig
+    for part in location:
+        hints = typing.get_type_hints(section) if is_dataclass(section) else {}
+        section = hints.get(str(part))
+        if isinstance(section, types.UnionType):
+            section = next((member for member in section.__args__ if is_dataclass(member)), None)
+    return [field.name for field in fields(section)] if is_dataclass(section) else []

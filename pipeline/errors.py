@@ -1,0 +1,21 @@
+"""The errors that the pipeline raises on purpose, each with the exit code it ends a command with."""
+
+
+class PipelineError(Exception):
+    """Work that could not be completed; the message says what was found and what to do.
+
+    Args:
+        message: One line that names the thing, what was found and what was expected.
+    """
+
+    exit_code = 1
+
+
+class UsageError(PipelineError):
+    """Wrong use: an unknown name, a missing file, a value that is not allowed."""
+
+    exit_code = 2
+
+
+class DataError(PipelineError):
+    """Data that are not what their manifest, schema or format says they are."""

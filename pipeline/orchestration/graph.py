@@ -1,0 +1,90 @@
+"""The graph of a run: which component reads what the other wrote."""
+
+import graphlib
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from pipeline.components import (
+    evaluator,
+    example_gen,
+    example_validator,
+    infra_validator,
+    pusher,
+    schema_gen,
+    statistics_gen,
+    trainer,
+)
+from pipeline.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Node:
+    """One component in the graph.
+
+    Args:
+        name: Name of the component, in TFX's spelling.
+        module: Its module, with `OUTPUTS` and `run`, and perhaps `external` and `CACHEABLE`.
+        parameters: The parameters it runs with.
+        inputs: Input key to the name of the node that writes it and that node's output key.
+        after: Nodes that have to end well first, although nothing of theirs is read.
+    """
+
+    name: str
+    module: ModuleType
+    parameters: Any
+    inputs: dict[str, tuple[str, str]] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+
+
+def build(config: RunConfig) -> list[Node]:
+    """Returns the nodes of the run that `config` describes, each behind those it depends on."""
+    examples = ("ExampleGen", "examples")
+    schema = ("SchemaGen", "schema")
+    statistics = ("StatisticsGen", "statistics")
+    model = ("Trainer", "model")
+    nodes = (
+        Node("ExampleGen", example_gen, config.example_gen),
+        Node("StatisticsGen", statistics_gen, config.statistics_gen, {"examples": examples}),
+        Node("SchemaGen", schema_gen, config.schema_gen, {"statistics": statistics}),
+        Node(
+            "ExampleValidator",
+            example_validator,
+            config.example_validator,
+            {"statistics": statistics, "schema": schema},
+        ),
+        Node(
+            "Trainer",
+            trainer,
+            config.trainer,
+            {"examples": examples, "schema": schema},
+            after=("ExampleValidator",),
+        ),
+        Node("Evaluator", evaluator, config.evaluator, {"examples": examples, "model": model}),
+        Node(
+            "InfraValidator",
+            infra_validator,
+            config.infra_validator,
+            {"examples": examples, "model": model},
+        ),
+        Node(
+            "Pusher",
+            pusher,
+            config.pusher,
+            {
+                "model": model,
+                "blessing": ("Evaluator", "blessing"),
+                "infra_blessing": ("InfraValidator", "blessing"),
+            },
+        ),
+    )
+    return order(nodes)
+
+
+def order(nodes: tuple[Node, ...]) -> list[Node]:
+    """Returns `nodes` such that each stands behind those it depends on."""
+    by_name = {node.name: node for node in nodes}
+    graph = {
+        node.name: [*(source for source, _ in node.inputs.values()), *node.after] for node in nodes
+    }
+    return [by_name[name] for name in graphlib.TopologicalSorter(graph).static_order()]

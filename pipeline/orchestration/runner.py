@@ -1,0 +1,110 @@
+"""Runs the nodes of a graph in order, taking from the store what has not changed."""
+
+import time
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+from pipeline.orchestration import fingerprint, store
+from pipeline.orchestration.artifact import Artifact, Context, Outcome
+from pipeline.orchestration.graph import Node
+from pipeline.orchestration.view import View
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one component contributed to a run.
+
+    Args:
+        name: Name of the component.
+        outcome: Its result line, and its refusal if there is one.
+        outputs: Output key to artifact.
+        seconds: Wall time that this run spent on it.
+        cached: Whether an earlier execution was used again.
+    """
+
+    name: str
+    outcome: Outcome
+    outputs: dict[str, Artifact]
+    seconds: float
+    cached: bool
+
+
+def execute(nodes: list[Node], name: str, root: Path, view: View) -> dict[str, Result]:
+    """Runs `nodes` in their order and returns the result of each by its name.
+
+    Args:
+        nodes: The graph, each node behind those it depends on.
+        name: Name of the pipeline and of the model.
+        root: The pipeline root.
+        view: Shows the run to whoever watches.
+
+    Raises:
+        PipelineError: A component failed or refused; the message begins with its name.
+        KeyboardInterrupt: The run was stopped; nothing half-written is left.
+    """
+    executions = store.Store(root)
+    results: dict[str, Result] = {}
+    for node in nodes:
+        view.started(node.name)
+        begin = time.perf_counter()
+        try:
+            result = _execute_node(node, name, executions, results, view)
+        except BaseException:
+            view.failed(node.name)
+            raise
+        results[node.name] = replace(result, seconds=time.perf_counter() - begin)
+        view.finished(results[node.name])
+        if result.outcome.refusal:
+            raise PipelineError(f"{node.name}: {result.outcome.refusal}")
+    return results
+
+
+def _execute_node(
+    node: Node, name: str, executions: store.Store, results: dict[str, Result], view: View
+) -> Result:
+    inputs = {key: results[source].outputs[output] for key, (source, output) in node.inputs.items()}
+    dependencies = _dependencies(node, name, inputs)
+    key = fingerprint.digest(dependencies)
+    if getattr(node.module, "CACHEABLE", True) and (earlier := executions.find(node.name, key)):
+        return Result(node.name, earlier.outcome, earlier.outputs, 0.0, cached=True)
+
+    execution = executions.begin(node.name, key, dependencies)
+    try:
+        outputs = {
+            output: Artifact(kind, executions.staging(execution, output))
+            for output, kind in node.module.OUTPUTS.items()
+        }
+        context = Context(name, view.progress(node.name), view.say)
+        outcome = node.module.run(inputs, outputs, node.parameters, context)
+        execution = executions.complete(execution, outputs, outcome)
+    except KeyboardInterrupt:
+        executions.abandon(execution, store.CANCELED, "stopped by the user")
+        raise
+    except Exception as error:
+        executions.abandon(execution, store.FAILED, traceback.format_exc())
+        if isinstance(error, PipelineError):
+            raise type(error)(f"{node.name}: {error}") from error
+        raise PipelineError(f"{node.name}: {type(error).__name__}: {error}") from error
+    return Result(node.name, outcome, execution.outputs, 0.0, cached=False)
+
+
+def _dependencies(node: Node, name: str, inputs: dict[str, Artifact]) -> dict:
+    """Returns everything that can change what `node` computes."""
+    module = node.module.__name__
+    external = getattr(node.module, "external", lambda parameters: None)
+    return {
+        "pipeline": name,
+        "parameters": _plain(node.parameters),
+        "inputs": {key: artifact.digest for key, artifact in inputs.items()},
+        "external": external(node.parameters),
+        "code": fingerprint.code(module),
+        "libraries": fingerprint.libraries(module),
+    }
+
+
+def _plain(parameters: object) -> object:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(type(parameters)).dump_python(parameters, mode="json")

@@ -1,0 +1,171 @@
+"""The executions of a pipeline on disk: where artifacts live and which can be used again.
+
+Layout below the pipeline root, after TFX:
+
+    <Component>/<output key>/<execution id>/   an artifact, complete from the moment it is there
+    .system/executions/<execution id>.json     what made it, from what, and how that ended
+    .system/staging/<execution id>/            what a running execution has written so far
+"""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline import files
+from pipeline.orchestration.artifact import Artifact, Outcome
+
+RUNNING = "RUNNING"
+COMPLETE = "COMPLETE"
+FAILED = "FAILED"
+CANCELED = "CANCELED"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One execution of one component.
+
+    Args:
+        id: Positive, unique within the pipeline root.
+        component: Name of the component.
+        key: What the execution depends on, as a digest; equal keys give equal results.
+        dependencies: What the key was made of, readable.
+        state: `RUNNING`, `COMPLETE`, `FAILED` or `CANCELED`, as in ML Metadata.
+        outputs: Output key to artifact.
+        outcome: The result line and the refusal, once complete.
+        started: Seconds since 1970.
+        seconds: Wall time taken, once ended.
+        process: Identifier of the process that runs it.
+        error: Why it failed.
+    """
+
+    id: int
+    component: str
+    key: str
+    dependencies: dict[str, Any]
+    state: str
+    outputs: dict[str, Artifact] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    started: float = 0.0
+    seconds: float = 0.0
+    process: int = 0
+    error: str = ""
+
+
+class Store:
+    """The executions and the artifacts below one pipeline root.
+
+    Two processes may use one root at once: identifiers are taken by exclusive creation, and every
+    artifact and record appears by one rename.
+
+    Args:
+        root: The pipeline root; nothing is created before the first execution begins.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root.absolute()
+        self._records = self.root / ".system" / "executions"
+        self._staging = self.root / ".system" / "staging"
+
+    def begin(self, component: str, key: str, dependencies: dict[str, Any]) -> Execution:
+        """Records that `component` starts now, and returns its execution with a new identifier."""
+        self._records.mkdir(parents=True, exist_ok=True)
+        number = max(self._identifiers(), default=0) + 1
+        while True:
+            try:
+                (self._records / f"{number}.json").touch(exist_ok=False)
+                break
+            except FileExistsError:
+                number += 1
+        execution = Execution(
+            id=number,
+            component=component,
+            key=key,
+            dependencies=dependencies,
+            state=RUNNING,
+            started=time.time(),
+            process=os.getpid(),
+        )
+        self._save(execution)
+        return execution
+
+    def staging(self, execution: Execution, output: str) -> Path:
+        """Returns a new directory into which the running `execution` writes its `output`."""
+        path = self._staging / str(execution.id) / output
+        path.mkdir(parents=True)
+        return path
+
+    def complete(
+        self, execution: Execution, outputs: dict[str, Artifact], outcome: Outcome
+    ) -> Execution:
+        """Publishes the staged `outputs` and records that `execution` is complete.
+
+        The record is written last: what has no record of completion is never used again.
+        """
+        published = {}
+        for name, artifact in outputs.items():
+            uri = self.root / execution.component / name / str(execution.id)
+            files.publish_directory(artifact.uri, uri)
+            published[name] = replace(
+                artifact, uri=uri, digest=files.tree_digest(uri), listing=files.tree_listing(uri)
+            )
+        done = self._ended(execution, COMPLETE, outputs=published, outcome=outcome)
+        shutil.rmtree(self._staging / str(execution.id), ignore_errors=True)
+        return done
+
+    def abandon(self, execution: Execution, state: str, error: str) -> Execution:
+        """Removes what `execution` staged and records that it ended as `state`."""
+        shutil.rmtree(self._staging / str(execution.id), ignore_errors=True)
+        return self._ended(execution, state, error=error)
+
+    def find(self, component: str, key: str) -> Execution | None:
+        """Returns the newest complete execution of `component` under `key` whose outputs stand.
+
+        An artifact of which a file is missing, added or of another size does not count.
+        """
+        for number in sorted(self._identifiers(), reverse=True):
+            execution = self._load(number)
+            if (
+                execution is not None
+                and (execution.component, execution.key) == (component, key)
+                and execution.state == COMPLETE
+                and all(
+                    files.tree_listing(artifact.uri) == artifact.listing
+                    for artifact in execution.outputs.values()
+                )
+            ):
+                return execution
+        return None
+
+    def _identifiers(self) -> list[int]:
+        if not self._records.is_dir():
+            return []
+        return [int(path.stem) for path in self._records.glob("*.json") if path.stem.isdigit()]
+
+    def _ended(self, execution: Execution, state: str, **changes: Any) -> Execution:
+        seconds = time.time() - execution.started
+        execution = replace(execution, state=state, seconds=seconds, **changes)
+        self._save(execution)
+        return execution
+
+    def _save(self, execution: Execution) -> None:
+        record = asdict(execution)
+        for artifact in record["outputs"].values():
+            artifact["uri"] = artifact["uri"].relative_to(self.root).as_posix()
+        files.write_json(self._records / f"{execution.id}.json", record)
+
+    def _load(self, number: int) -> Execution | None:
+        """Returns the execution recorded under `number`, or None while it has only the number."""
+        text = (self._records / f"{number}.json").read_text()
+        if not text:
+            return None
+        record = json.loads(text)
+        outputs = {
+            name: Artifact(**{**artifact, "uri": self.root / artifact["uri"]})
+            for name, artifact in record["outputs"].items()
+        }
+        outcome = Outcome(**record["outcome"]) if record["outcome"] else None
+        return Execution(**{**record, "outputs": outputs, "outcome": outcome})

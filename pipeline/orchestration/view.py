@@ -1,0 +1,232 @@
+"""Shows a run to whoever watches: live in a terminal, as plain lines elsewhere."""
+
+import time
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.orchestration.artifact import Progress
+
+if TYPE_CHECKING:
+    from pipeline.orchestration.runner import Result
+
+_PERCENT = frozenset({"accuracy", "eval_accuracy"})
+_PLAIN_INTERVAL = 10.0
+
+
+class View(Protocol):
+    """What the runner tells of a run."""
+
+    def started(self, component: str) -> None:
+        """Says that `component` begins."""
+
+    def progress(self, component: str) -> Progress:
+        """Returns what receives the progress of `component`."""
+
+    def say(self, line: str) -> None:
+        """Shows a line of text."""
+
+    def finished(self, result: "Result") -> None:
+        """Says how a component ended."""
+
+    def failed(self, component: str) -> None:
+        """Says that `component` did not end."""
+
+
+class Silent:
+    """Shows nothing; for use from Python."""
+
+    def started(self, component: str) -> None:
+        """Does nothing."""
+
+    def progress(self, component: str) -> Progress:
+        """Returns what does nothing."""
+        return lambda done, total, **figures: None
+
+    def say(self, line: str) -> None:
+        """Does nothing."""
+
+    def finished(self, result: "Result") -> None:
+        """Does nothing."""
+
+    def failed(self, component: str) -> None:
+        """Does nothing."""
+
+
+def format_figures(figures: dict[str, float | str]) -> str:
+    """Returns figures as one readable string, accuracies in per cent."""
+    parts = []
+    for name, value in figures.items():
+        if isinstance(value, float):
+            value = f"{value:.2%}" if name in _PERCENT else f"{value:.4f}"
+        parts.append(f"{name.replace('_', ' ')} {value}")
+    return ", ".join(parts)
+
+
+def format_seconds(seconds: float) -> str:
+    """Returns a duration for a person: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+class Plain:
+    """Plain lines, one when something has happened, and every ten seconds while it goes on.
+
+    Args:
+        console: Where they are printed.
+        components: The names of the components, in order.
+    """
+
+    def __init__(self, console: Console, components: list[str]):
+        self._console = console
+        self._components = components
+        self._begin = self._printed = 0.0
+
+    def started(self, component: str) -> None:
+        """Prints the number and the name of the component."""
+        self._begin = self._printed = time.monotonic()
+        number = self._components.index(component) + 1
+        self.say(f"[{number}/{len(self._components)}] {component}")
+
+    def progress(self, component: str) -> Progress:
+        """Returns what prints progress at intervals."""
+
+        def report(done: float, total: float, **figures: float | str) -> None:
+            now = time.monotonic()
+            if now - self._printed >= _PLAIN_INTERVAL and total:
+                self._printed = now
+                left = (now - self._begin) * (total - done) / done if done else 0.0
+                line = f"{done / total:.0%}, {format_seconds(left)} left"
+                shown = format_figures(figures)
+                self.say(f"      {line}{', ' + shown if shown else ''}")
+
+        return report
+
+    def say(self, line: str) -> None:
+        """Prints the line as it is."""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def finished(self, result: "Result") -> None:
+        """Prints the result line."""
+        how = "unchanged" if result.cached else f"done in {format_seconds(result.seconds)}"
+        self.say(f"      {how}: {result.outcome.result}")
+
+    def failed(self, component: str) -> None:
+        """Prints that the component did not end."""
+        self.say(f"      {component} stopped")
+
+
+class _Row:
+    """The line of one component in the live view."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.state = "waiting"
+        self.begin = self.seconds = 0.0
+        self.share: float | None = None
+        self.text = ""
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self.begin if self.state == "running" else self.seconds
+
+
+class Rich(AbstractContextManager):
+    """A live table in a terminal: state, progress, time left and figures of every component.
+
+    Args:
+        console: The terminal.
+        components: The names of the components, in order.
+    """
+
+    def __init__(self, console: Console, components: list[str]):
+        self._console = console
+        self._rows = {name: _Row(name) for name in components}
+        self._spinner = Spinner("dots")
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=8)
+
+    def __enter__(self) -> Self:
+        """Starts drawing."""
+        self._live.start()
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        """Stops drawing; the last state stays."""
+        self._live.stop()
+
+    def started(self, component: str) -> None:
+        """Marks the component as running."""
+        row = self._rows[component]
+        row.state, row.begin = "running", time.monotonic()
+
+    def progress(self, component: str) -> Progress:
+        """Returns what moves the component's bar."""
+        row = self._rows[component]
+
+        def report(done: float, total: float, **figures: float | str) -> None:
+            row.share = done / total if total else None
+            row.text = format_figures(figures)
+
+        return report
+
+    def say(self, line: str) -> None:
+        """Prints a line above the table."""
+        self._console.print(Text(line, style="dim"))
+
+    def finished(self, result: "Result") -> None:
+        """Marks the component as done."""
+        row = self._rows[result.name]
+        row.seconds = result.seconds
+        row.state = "cached" if result.cached else "done"
+        if result.outcome.refusal:
+            row.state = "refused"
+        row.text = result.outcome.result
+
+    def failed(self, component: str) -> None:
+        """Marks the component as stopped."""
+        row = self._rows[component]
+        row.seconds, row.state = row.elapsed(), "failed"
+
+    def _render(self) -> Group:
+        table = Table.grid(padding=(0, 1))
+        table.add_column(width=1)
+        table.add_column(no_wrap=True)
+        table.add_column(width=20)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(overflow="ellipsis", no_wrap=True)
+        for row in self._rows.values():
+            table.add_row(*self._cells(row))
+        return Group(table)
+
+    def _cells(self, row: _Row) -> tuple:
+        marks = {
+            "waiting": Text("·", style="dim"),
+            "running": self._spinner,
+            "done": Text("✓", style="green"),
+            "cached": Text("=", style="cyan"),
+            "refused": Text("✗", style="red"),
+            "failed": Text("✗", style="red"),
+        }
+        bar: ProgressBar | str = ""
+        text = row.text
+        if row.state == "running" and row.share is not None:
+            bar = ProgressBar(total=1.0, completed=row.share, width=20)
+            if 0.02 < row.share < 1:
+                left = row.elapsed() * (1 - row.share) / row.share
+                text = f"{format_seconds(left)} left  {text}"
+        if row.state == "cached":
+            bar = Text("unchanged", style="cyan")
+        seconds = "" if row.state == "waiting" else format_seconds(row.elapsed())
+        name = Text(row.name, style="dim" if row.state == "waiting" else "bold")
+        return marks[row.state], name, bar, seconds, Text(text)

@@ -1,0 +1,51 @@
+"""Predictions for files that a person has, as lines to print."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline import quiet
+
+_BATCH = 32
+
+
+def lines(images: Sequence[Path], model: Path, top: int) -> Iterator[tuple[str, bool]]:
+    """Yields a line for each file, and whether it could be classified.
+
+    Args:
+        images: Existing files.
+        model: A model directory, or one version of it.
+        top: The number of classes shown of each.
+
+    Raises:
+        UsageError: There is no such model.
+    """
+    from pipeline.serving import predictor
+
+    predictor.resolve(model)  # before TensorFlow takes its seconds
+    quiet.tensorflow()
+    loaded = predictor.Predictor(model)
+    width = max(len(str(image)) for image in images)
+    for start in range(0, len(images), _BATCH):
+        chunk = images[start : start + _BATCH]
+        for path, answer in zip(chunk, _classify(loaded, chunk), strict=True):
+            if answer is None:
+                yield f"{path}: not an image that can be decoded", False
+            else:
+                classes = "  ".join(f"{name} {score:.2%}" for name, score in answer[:top])
+                yield f"{path!s:<{width}}  {classes}", True
+
+
+def _classify(loaded, paths: Sequence[Path]) -> list[list[tuple[str, float]] | None]:
+    import tensorflow as tf
+
+    try:
+        prediction = loaded([path.read_bytes() for path in paths])
+    except tf.errors.InvalidArgumentError:
+        # One bad file spoils its batch: ask about each alone.
+        if len(paths) == 1:
+            return [None]
+        return [answer for path in paths for answer in _classify(loaded, [path])]
+    return [
+        list(zip(names, scores, strict=True))
+        for names, scores in zip(prediction.classes, prediction.scores.tolist(), strict=True)
+    ]

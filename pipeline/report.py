@@ -1,0 +1,70 @@
+"""What is printed at the end of a run: the components, the model, and what to do next."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.api import RunResult
+from pipeline.orchestration.view import format_seconds
+
+
+def print_result(console: Console, result: RunResult) -> None:
+    """Prints the table of components, where the model lies, and three commands to type next."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("component", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("result")
+    for name, component in result.components.items():
+        seconds = "unchanged" if component.cached else format_seconds(component.seconds)
+        table.add_row(name, seconds, Text(component.outcome.result))
+    table.add_section()
+    total = sum(component.seconds for component in result.components.values())
+    table.add_row("total", format_seconds(total), "")
+    console.print()
+    console.print(table)
+    console.print()
+    _line(console, f"The model is in {result.pushed}. Next:")
+    for purpose, command in next_commands(result):
+        _line(console, f"  {purpose}")
+        _line(console, f"    {command}")
+
+
+def next_commands(result: RunResult) -> list[tuple[str, str]]:
+    """Returns what each of the next three commands is for, and the command."""
+    model = result.pushed.parent
+    logs = relative(result.components["Trainer"].outputs["model_run"].uri)
+    mistakes = sorted(
+        (result.components["Evaluator"].outputs["evaluation"].uri / "mistakes").glob("*")
+    )
+    image = shlex.quote(str(relative(mistakes[0]))) if mistakes else "IMAGE"
+    python = Path(sys.executable)
+    volume = f"-v {shlex.quote(f'{model.absolute()}:/models/{model.name}')}"
+    return [
+        (
+            "watch the training in TensorBoard",
+            f"{relative(python.with_name('tensorboard'))} --logdir {shlex.quote(str(logs))}",
+        ),
+        (
+            "classify an image" + (" (one that the model gets wrong)" if mistakes else ""),
+            f"{relative(python)} -m pipeline predict {image} --model {shlex.quote(str(model))}",
+        ),
+        (
+            "serve it with TF Serving in Docker",
+            f"docker run --rm -p 8501:8501 {volume} -e MODEL_NAME={model.name} tensorflow/serving",
+        ),
+    ]
+
+
+def relative(path: Path) -> Path:
+    """Returns `path` relative to the working directory when it lies below it."""
+    # Not resolved: the interpreter of a virtual environment is a link to another one.
+    absolute = path.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
+def _line(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

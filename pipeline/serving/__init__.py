@@ -1,0 +1,1 @@
+"""What is served: the SavedModel's signature, and asking it for predictions."""

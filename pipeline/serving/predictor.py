@@ -1,0 +1,96 @@
+"""Asking an exported SavedModel for predictions through its own signature."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.errors import UsageError
+
+_SIGNATURE = "serving_default"
+_INPUT = "image_bytes"
+_OUTPUTS = {"probabilities", "classes", "scores"}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of some images.
+
+    Args:
+        probabilities: float32 (images, classes), in label order.
+        classes: Names of the most probable classes, best first, for each image.
+        scores: Their probabilities, float32 (images, k).
+    """
+
+    probabilities: np.ndarray
+    classes: list[list[str]]
+    scores: np.ndarray
+
+
+class Predictor:
+    """A loaded SavedModel.
+
+    Args:
+        model: A directory with a `saved_model.pb`, or a directory of such version directories,
+            of which the one with the highest number is taken, as TF Serving does.
+
+    Raises:
+        UsageError: There is no such model, or it has another signature.
+    """
+
+    def __init__(self, model: Path):
+        self.path = resolve(model)
+        loaded = tf.saved_model.load(str(self.path))
+        if _SIGNATURE not in loaded.signatures:
+            raise UsageError(
+                f"{self.path}: no signature {_SIGNATURE!r}; it has {list(loaded.signatures)}"
+            )
+        self._model = loaded  # keeps the variables alive
+        self._signature = loaded.signatures[_SIGNATURE]
+        inputs = set(self._signature.structured_input_signature[1])
+        outputs = set(self._signature.structured_outputs)
+        if inputs != {_INPUT} or not outputs >= _OUTPUTS:
+            raise UsageError(
+                f"{self.path}: {_SIGNATURE} maps {sorted(inputs)} to {sorted(outputs)}; expected "
+                f"{_INPUT} to {sorted(_OUTPUTS)}"
+            )
+
+    def __call__(self, images: Sequence[bytes]) -> Prediction:
+        """Classifies encoded images, all in one batch.
+
+        Raises:
+            tf.errors.InvalidArgumentError: One of them is no image.
+        """
+        answer = self._signature(**{_INPUT: tf.constant(list(images), tf.string)})
+        return Prediction(
+            answer["probabilities"].numpy(),
+            [[name.decode() for name in row] for row in answer["classes"].numpy()],
+            answer["scores"].numpy(),
+        )
+
+    def in_batches(self, images: Sequence[bytes], batch_size: int) -> Iterator[Prediction]:
+        """Classifies encoded images, `batch_size` at a time."""
+        for start in range(0, len(images), batch_size):
+            yield self(images[start : start + batch_size])
+
+
+def resolve(model: Path) -> Path:
+    """Returns the directory of the SavedModel that `model` means.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if (model / "saved_model.pb").is_file():
+        return model
+    if not model.is_dir():
+        raise UsageError(f"model {str(model)!r}: no such directory; `run` makes one")
+    versions = [path for path in model.iterdir() if path.name.isascii() and path.name.isdecimal()]
+    complete = [path for path in versions if (path / "saved_model.pb").is_file()]
+    if not complete:
+        raise UsageError(
+            f"model {str(model)!r}: found no saved_model.pb in it, nor in a directory of it that "
+            "is named by a version number"
+        )
+    return max(complete, key=lambda path: int(path.name))

@@ -1,0 +1,1 @@
+"""The training loop, its input, and what runs on TensorFlow beside it."""

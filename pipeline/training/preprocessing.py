@@ -1,0 +1,91 @@
+"""From the bytes of an image file to the network's input: the one code for training and serving."""
+
+import tensorflow as tf
+
+from pipeline.parameters import parameters
+
+CHANNELS = 3
+
+
+@parameters
+class Preprocessing:
+    """How an image becomes the network's input.
+
+    Args:
+        height: Pixels of the network's input.
+        width: Pixels of the network's input.
+        mean: Subtracted from each channel, in the units of 8-bit pixels.
+        std: Each channel is divided by it afterwards.
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes a JPEG, PNG, GIF, BMP or WebP file inside the graph.
+
+    Args:
+        encoded: Scalar string.
+
+    Returns:
+        uint8 pixels of shape (height, width, 3); of an animation the first frame.
+    """
+    pixels = tf.io.decode_image(encoded, channels=CHANNELS, expand_animations=False)
+    # WebP comes with an axis of frames in front, whatever `expand_animations` says.
+    size = tf.shape(pixels)[-3:-1]
+    frames = tf.reshape(pixels, [-1, size[0], size[1], CHANNELS])
+    return tf.ensure_shape(frames[0], [None, None, CHANNELS])
+
+
+def resize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Cuts the largest centred piece of the target's aspect ratio, and scales it, with
+    antialiasing.
+
+    Args:
+        pixels: Shape (height, width, 3), any real type.
+        preprocessing: Gives the target's size.
+
+    Returns:
+        float32 pixels of the target's size, in the range of the input.
+    """
+    height, width = preprocessing.height, preprocessing.width
+    found = tf.shape(pixels)
+    tall, wide = found[0], found[1]
+    crop_tall = tf.minimum(tall, tf.maximum(1, wide * height // width))
+    crop_wide = tf.minimum(wide, tf.maximum(1, tall * width // height))
+    top, left = (tall - crop_tall) // 2, (wide - crop_wide) // 2
+    piece = pixels[top : top + crop_tall, left : left + crop_wide]
+    return tf.image.resize(tf.cast(piece, tf.float32), (height, width), antialias=True)
+
+
+def normalize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Subtracts the mean and divides by the standard deviation, per channel.
+
+    Args:
+        pixels: float32 of shape (…, 3).
+        preprocessing: Gives mean and standard deviation.
+    """
+    return (pixels - tf.constant(preprocessing.mean)) / tf.constant(preprocessing.std)
+
+
+def preprocess(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Turns a batch of image files into the network's input.
+
+    Args:
+        encoded: Strings of shape (batch,).
+        preprocessing: What the network expects.
+
+    Returns:
+        float32 of shape (batch, height, width, 3).
+    """
+    pixels = tf.map_fn(
+        lambda one: resize(decode(one), preprocessing),
+        encoded,
+        fn_output_signature=tf.TensorSpec(
+            (preprocessing.height, preprocessing.width, CHANNELS), tf.float32
+        ),
+    )
+    return normalize(pixels, preprocessing)
