@@ -78,7 +78,7 @@ def ResNet(
     classes = config.default_classes if classes is None else classes
     check_integer("classes", classes)
 
-    inputs = images = _input(config, include_top, input_tensor, input_shape, dtype)
+    inputs = images = _input(config, include_top, input_tensor, input_shape)
     if input_tensor is not None:
         inputs = keras.utils.get_source_inputs(input_tensor)
     x = images
@@ -122,7 +122,7 @@ def network_parts(
 ) -> Iterator[Part]:
     """The layers of the network in the order of the computation, each fed by the one before."""
     policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-    data_format = config.data_format or keras.config.image_data_format()
+    data_format = _data_format(config)
     batch_norm = {
         "axis": 1 if data_format == "channels_first" else 3,
         "momentum": config.bn_momentum,
@@ -235,43 +235,52 @@ def _shortcut(
     return {"A": "zero_pad", "B": "projection", "D": "avg_pool"}[config.shortcut]
 
 
-def _input(
-    config: ResNetConfig, include_top: bool, input_tensor: Any, input_shape: Any, dtype: Any
-) -> Any:
+def _input(config: ResNetConfig, include_top: bool, input_tensor: Any, input_shape: Any) -> Any:
     """The tensor of the images: `input_tensor`, or a new input."""
-    data_format = config.data_format or keras.config.image_data_format()
     if input_tensor is not None:
         if not keras.utils.is_keras_tensor(input_tensor):
             raise ValueError(
                 "`input_tensor` must be a Keras tensor, such as `keras.Input` returns. "
                 f"Received: input_tensor={input_tensor!r}"
             )
-        shape = tuple(input_tensor.shape[1:])
-    elif input_shape is not None:
-        shape = tuple(input_shape)
-    else:
-        size = config.image_size if include_top else None
-        shape = (3, size, size) if data_format == "channels_first" else (size, size, 3)
+        image_shape(config, input_tensor.shape[1:])
+        return input_tensor
+    # Without the classifier, the size need not be the one that the network was trained at.
+    size = config.image_size if include_top else None
+    return keras.Input(image_shape(config, input_shape, size))
+
+
+def image_shape(
+    config: ResNetConfig, input_shape: Any, size: int | None = None
+) -> tuple[int | None, ...]:
+    """`input_shape`, if such images can go through the network; by default RGB of that size."""
+    channels_first = _data_format(config) == "channels_first"
+    if input_shape is None:
+        return (3, size, size) if channels_first else (size, size, 3)
+    shape = tuple(input_shape)
     if len(shape) != 3:
         raise ValueError(
-            f"`input_shape` must have three entries. Received: input_shape={input_shape}"
+            "`input_shape` must have three entries, height, width and channels in the order of "
+            f"the data format. Received: input_shape={shape}"
         )
-    height, width = shape[1:] if data_format == "channels_first" else shape[:2]
-    channels = shape[0] if data_format == "channels_first" else shape[2]
-    smallest = config.total_stride
-    if any(size is not None and size < smallest for size in (height, width)):
+    channels, *sizes = shape if channels_first else (shape[2], *shape[:2])
+    if any(size is not None and size < config.total_stride for size in sizes):
         raise ValueError(
-            f"`input_shape` must have a height and a width of at least {smallest} pixels, the "
-            f"stride of the network. Received: input_shape={shape}"
+            "`input_shape` must have a height and a width of at least "
+            f"{config.total_stride} pixels, the stride of the network. "
+            f"Received: input_shape={shape}"
         )
     if channels is None:
         raise ValueError(
-            f"`input_shape` must state the number of channels ({data_format}). "
-            f"Received: input_shape={shape}"
+            f"`input_shape` must state the number of channels. Received: input_shape={shape}"
         )
-    return input_tensor if input_tensor is not None else keras.Input(shape, dtype=None)
+    return shape
 
 
-def create_arguments() -> tuple[str, ...]:
+def _data_format(config: ResNetConfig) -> str:
+    return config.data_format or keras.config.image_data_format()
+
+
+def resnet_arguments() -> tuple[str, ...]:
     """Names of the arguments of `ResNet` that are not the configuration."""
     return tuple(name for name in inspect.signature(ResNet).parameters if name != "config")

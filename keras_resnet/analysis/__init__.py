@@ -1,0 +1,5 @@
+"""What a network costs and how it works inside."""
+
+from keras_resnet.analysis.counting import Count, count
+
+__all__ = ["Count", "count"]
