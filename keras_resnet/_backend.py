@@ -1,6 +1,6 @@
 """What no operation of Keras covers: the one file that imports a backend, and only when called."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_resnet import _backend
+
 
 class Convolution(keras.layers.Conv2D):
     """A 2D convolution of an odd kernel that pads both sides alike, as torch does.
@@ -28,6 +30,10 @@ class Convolution(keras.layers.Conv2D):
 
     def call(self, inputs: Any) -> Any:
         return super().call(pad_spatially(inputs, (self.margin, self.margin), 0, self.data_format))
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        outputs = _backend.conditional_convolution(self, inputs, kernel)
+        return super().convolution_op(inputs, kernel) if outputs is None else outputs
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         first = 2 if self.data_format == "channels_first" else 1

@@ -99,6 +99,12 @@ class ResidualUnit(CompositeLayer):
                 "`drop_path_rate` must be 0 where shortcut=None: without a shortcut nothing is "
                 f"left of a dropped branch. Received: drop_path_rate={drop_path_rate}"
             )
+        if drop_path_rate and drop_path_mode == "batch" and bn_synchronized:
+            raise ValueError(
+                "`bn_synchronized` must be False with drop_path_mode='batch': replicas that skip a "
+                "branch would leave the others waiting for their statistics. "
+                "Received: bn_synchronized=True"
+            )
         self.filters = filters
         self.strides = strides
         self.order = order
@@ -222,10 +228,31 @@ class ResidualUnit(CompositeLayer):
         if self.shortcut is None:
             return self._after_addition(self._residual_branch(x, training), training)
         shortcut = self.shortcut(x, training=training)
-        branch = self._residual_branch(x, training)
-        if self.drop_path is not None:
-            branch = self.drop_path(branch, training=training)
-        return self._after_addition(shortcut + branch, training)
+        if self.drop_path is None:
+            x = shortcut + self._residual_branch(x, training)
+        else:
+            x = self.drop_path.add(
+                shortcut,
+                lambda: self._residual_branch(x, training),
+                self._branch_state(),
+                training=training,
+            )
+        return self._after_addition(x, training)
+
+    def _branch_state(self) -> list[keras.Variable]:
+        """Every variable that `_residual_branch` assigns to."""
+        state = []
+        for number in range(1, len(self._plan) + 1):
+            if self.order == "full_preactivation":
+                in_branch = number > 1 or not self._shares_preactivation
+            else:
+                in_branch = self._normalizes_in_branch(number)
+            if in_branch:
+                bn = getattr(self, f"bn{number}")
+                state += [bn.moving_mean, bn.moving_variance]
+        if self.dropout is not None:
+            state.append(self.dropout.seed_generator.state)
+        return state
 
     def _preactivation(self, x: Any, training: bool | None) -> Any:
         if self.order == "full_preactivation":
