@@ -51,7 +51,7 @@ def run(
     """Run a configuration from images to a pushed model."""
     from rich.console import Console
 
-    from pipeline import api, report
+    from pipeline import api, quiet, report
     from pipeline import config as configuration
     from pipeline.orchestration import graph, view
 
@@ -66,11 +66,12 @@ def run(
     chosen = configuration.load(config, overrides)
     names = [node.name for node in graph.build(chosen)]
     console = Console()
-    if console.is_terminal:
-        with view.Rich(console, names) as live:
-            result = api.run(chosen, view=live)
-    else:
-        result = api.run(chosen, view=view.Plain(console, names))
+    with quiet.filtered_stderr():
+        if console.is_terminal:
+            with view.Rich(console, names) as live:
+                result = api.run(chosen, view=live)
+        else:
+            result = api.run(chosen, view=view.Plain(console, names))
     report.print_result(console, result)
 
 
@@ -84,14 +85,16 @@ def predict(
 ) -> None:
     """Print class and probability of image files, as the exported model sees them."""
     from pipeline import predict as prediction
+    from pipeline import quiet
 
     for image in images:
         if not image.is_file():
             raise UsageError(f"image {str(image)!r}: no such file")
     failed = False
-    for line, good in prediction.lines(images, model, top):
-        print(line, file=sys.stdout if good else sys.stderr)
-        failed |= not good
+    with quiet.filtered_stderr():
+        for line, good in prediction.lines(images, model, top):
+            print(line, file=sys.stdout if good else sys.stderr)
+            failed |= not good
     if failed:
         raise typer.Exit(1)
 

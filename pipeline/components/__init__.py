@@ -6,7 +6,12 @@ A component knows nothing of the graph. Its module offers
     Parameters       a frozen dataclass
     run(inputs, outputs, parameters, context) -> Outcome
 
-and, where its result depends on something outside the graph, `external(parameters)`, whose value
-becomes part of the cache key. TensorFlow and Beam are imported inside `run`, so that a run whose
+and may offer
+
+    check(parameters)       raises UsageError before anything of the run is written
+    external(parameters)    what its result depends on outside the graph; part of the cache key
+    CACHEABLE = False       for a component whose effect lies outside the store
+
+TensorFlow and Beam are imported inside `run`, so that a run whose
 results are all in the cache loads neither.
 """

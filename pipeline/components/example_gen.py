@@ -45,6 +45,11 @@ class Parameters:
         return self
 
 
+def check(parameters: Parameters) -> None:
+    """Raises UsageError when the source does not exist or holds no images."""
+    sources.open_source(parameters.source)
+
+
 def external(parameters: Parameters) -> str:
     """Returns a digest of the images themselves."""
     return sources.content_digest(parameters.source)

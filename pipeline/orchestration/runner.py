@@ -4,6 +4,9 @@ import time
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from pipeline.errors import PipelineError
 from pipeline.orchestration import fingerprint, store
@@ -45,6 +48,7 @@ def execute(nodes: list[Node], name: str, root: Path, view: View) -> dict[str, R
         KeyboardInterrupt: The run was stopped; nothing half-written is left.
     """
     executions = store.Store(root)
+    _check(nodes, executions)
     results: dict[str, Result] = {}
     for node in nodes:
         view.started(node.name)
@@ -59,6 +63,18 @@ def execute(nodes: list[Node], name: str, root: Path, view: View) -> dict[str, R
         if result.outcome.refusal:
             raise PipelineError(f"{node.name}: {result.outcome.refusal}")
     return results
+
+
+def _check(nodes: list[Node], executions: store.Store) -> None:
+    """Lets components look at their parameters before anything is written.
+
+    Parameters that a component has completed with, on the same code, are not looked at again:
+    looking may mean to load TensorFlow.
+    """
+    for node in nodes:
+        check = getattr(node.module, "check", None)
+        if check is not None and not executions.completed_with(node.name, _own_dependencies(node)):
+            check(node.parameters)
 
 
 def _execute_node(
@@ -90,21 +106,22 @@ def _execute_node(
     return Result(node.name, outcome, execution.outputs, 0.0, cached=False)
 
 
-def _dependencies(node: Node, name: str, inputs: dict[str, Artifact]) -> dict:
+def _dependencies(node: Node, name: str, inputs: dict[str, Artifact]) -> dict[str, Any]:
     """Returns everything that can change what `node` computes."""
-    module = node.module.__name__
     external = getattr(node.module, "external", lambda parameters: None)
     return {
         "pipeline": name,
-        "parameters": _plain(node.parameters),
         "inputs": {key: artifact.digest for key, artifact in inputs.items()},
         "external": external(node.parameters),
-        "code": fingerprint.code(module),
-        "libraries": fingerprint.libraries(module),
+        **_own_dependencies(node),
     }
 
 
-def _plain(parameters: object) -> object:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(type(parameters)).dump_python(parameters, mode="json")
+def _own_dependencies(node: Node) -> dict[str, Any]:
+    """Returns what `node` itself brings: its parameters, its code and its libraries."""
+    module = node.module.__name__
+    return {
+        "parameters": TypeAdapter(type(node.parameters)).dump_python(node.parameters, mode="json"),
+        "code": fingerprint.code(module),
+        "libraries": fingerprint.libraries(module),
+    }

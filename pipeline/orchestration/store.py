@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -126,19 +127,27 @@ class Store:
 
         An artifact of which a file is missing, added or of another size does not count.
         """
-        for number in sorted(self._identifiers(), reverse=True):
-            execution = self._load(number)
-            if (
-                execution is not None
-                and (execution.component, execution.key) == (component, key)
-                and execution.state == COMPLETE
-                and all(
-                    files.tree_listing(artifact.uri) == artifact.listing
-                    for artifact in execution.outputs.values()
-                )
+        for execution in self._completed(component):
+            if execution.key == key and all(
+                files.tree_listing(artifact.uri) == artifact.listing
+                for artifact in execution.outputs.values()
             ):
                 return execution
         return None
+
+    def completed_with(self, component: str, dependencies: dict[str, Any]) -> bool:
+        """Returns whether `component` ever completed with all of these dependencies."""
+        return any(
+            dependencies.items() <= execution.dependencies.items()
+            for execution in self._completed(component)
+        )
+
+    def _completed(self, component: str) -> Iterator[Execution]:
+        """Yields the complete executions of `component`, the newest first."""
+        for number in sorted(self._identifiers(), reverse=True):
+            execution = self._load(number)
+            if execution and (execution.component, execution.state) == (component, COMPLETE):
+                yield execution
 
     def _identifiers(self) -> list[int]:
         if not self._records.is_dir():

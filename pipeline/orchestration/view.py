@@ -81,6 +81,26 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
+class Remaining:
+    """Estimates the time left from the progress reported so far.
+
+    The time before the first report is not counted: it goes into starting, not into the work.
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+
+    def __call__(self, done: float, total: float) -> str:
+        """Returns the time left as text, or nothing while it cannot be known."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (now, done)
+        begin, before = self._first
+        if done <= before or done >= total:
+            return ""
+        return f"{format_seconds((now - begin) * (total - done) / (done - before))} left"
+
+
 class Plain:
     """Plain lines, one when something has happened, and every ten seconds while it goes on.
 
@@ -92,25 +112,25 @@ class Plain:
     def __init__(self, console: Console, components: list[str]):
         self._console = console
         self._components = components
-        self._begin = self._printed = 0.0
+        self._printed = 0.0
 
     def started(self, component: str) -> None:
         """Prints the number and the name of the component."""
-        self._begin = self._printed = time.monotonic()
+        self._printed = time.monotonic()
         number = self._components.index(component) + 1
         self.say(f"[{number}/{len(self._components)}] {component}")
 
     def progress(self, component: str) -> Progress:
         """Returns what prints progress at intervals."""
+        remaining = Remaining()
 
         def report(done: float, total: float, **figures: float | str) -> None:
+            left = remaining(done, total)
             now = time.monotonic()
             if now - self._printed >= _PLAIN_INTERVAL and total:
                 self._printed = now
-                left = (now - self._begin) * (total - done) / done if done else 0.0
-                line = f"{done / total:.0%}, {format_seconds(left)} left"
-                shown = format_figures(figures)
-                self.say(f"      {line}{', ' + shown if shown else ''}")
+                parts = [f"{done / total:.0%}", left, format_figures(figures)]
+                self.say(f"      {', '.join(part for part in parts if part)}")
 
         return report
 
@@ -173,10 +193,11 @@ class Rich(AbstractContextManager):
     def progress(self, component: str) -> Progress:
         """Returns what moves the component's bar."""
         row = self._rows[component]
+        remaining = Remaining()
 
         def report(done: float, total: float, **figures: float | str) -> None:
             row.share = done / total if total else None
-            row.text = format_figures(figures)
+            row.text = "  ".join(filter(None, (remaining(done, total), format_figures(figures))))
 
         return report
 
@@ -219,14 +240,10 @@ class Rich(AbstractContextManager):
             "failed": Text("✗", style="red"),
         }
         bar: ProgressBar | str = ""
-        text = row.text
         if row.state == "running" and row.share is not None:
             bar = ProgressBar(total=1.0, completed=row.share, width=20)
-            if 0.02 < row.share < 1:
-                left = row.elapsed() * (1 - row.share) / row.share
-                text = f"{format_seconds(left)} left  {text}"
         if row.state == "cached":
             bar = Text("unchanged", style="cyan")
         seconds = "" if row.state == "waiting" else format_seconds(row.elapsed())
         name = Text(row.name, style="dim" if row.state == "waiting" else "bold")
-        return marks[row.state], name, bar, seconds, Text(text)
+        return marks[row.state], name, bar, seconds, Text(row.text)
