@@ -1,0 +1,43 @@
+"""What all tests share: the real images, the rounds of the fault tests, and the order."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Both have to be set before the backend is imported.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+
+_REAL_IMAGES = "KERAS_RESNET_TEST_DATA"
+_ROUNDS = 2
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rounds", type=int, default=_ROUNDS, help="how often each fault test injects its fault"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Gives every test that asks for `round_` as many rounds as the command line says."""
+    if "round_" in metafunc.fixturenames:
+        metafunc.parametrize("round_", range(metafunc.config.getoption("--rounds")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the fast tests first, the slow ones behind them, the fault tests last."""
+    order = {"soak": 2, "slow": 1}
+    items.sort(key=lambda item: max((order.get(m.name, 0) for m in item.iter_markers()), default=0))
+
+
+@pytest.fixture(scope="session")
+def real_images() -> Path:
+    """The folder of real images that the environment names."""
+    folder = os.environ.get(_REAL_IMAGES)
+    if folder and Path(folder).is_dir():
+        return Path(folder)
+    reason = f"{_REAL_IMAGES} names no folder of real images"
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}, and in CI there has to be one")
+    pytest.skip(reason)
