@@ -214,7 +214,7 @@ def _jax_gradients(function, variables, tensors):
         return _scalar(result), result
 
     values = [variable.value for variable in variables]
-    differentiate = jax.value_and_grad(stateless, argnums=(0, 1), has_aux=True)
+    differentiate = jax.jit(jax.value_and_grad(stateless, argnums=(0, 1), has_aux=True))
     (_, result), (of_variables, of_tensors) = differentiate(values, tensors)
     return result, of_variables, of_tensors
 

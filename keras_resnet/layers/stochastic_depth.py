@@ -167,7 +167,7 @@ class _Deferred(keras.StatelessScope):
 
     def current_value(self, variable):
         value = self.get_current_value(variable)
-        return ops.convert_to_tensor(variable) if value is None else value
+        return variable.value if value is None else value
 
 
 def linear(rate, depths):
