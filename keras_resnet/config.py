@@ -59,6 +59,8 @@ class ResNetConfig:
         se_ratio: Width of a squeeze-and-excitation in each block, as a share of the channels; None
             for none.
         se_divisor: That width is rounded to a multiple of this (timm's 8); 1 rounds down.
+        se_after_activation: Whether an activation comes before it (timm's legacy SE-ResNet-18 and
+            34).
         activation: Name of the activation in place of ReLU.
         conv_bias: Which convolutions have a bias: `"none"`, `"all"`, or `"unnormalized"` for those
             that no batch norm follows.
@@ -107,6 +109,7 @@ class ResNetConfig:
     output_stride: int | None = None
     se_ratio: float | None = None
     se_divisor: int = 8
+    se_after_activation: bool = False
     activation: str = "relu"
     conv_bias: str = "none"
     kernel_initializer: str | None = None
@@ -144,6 +147,7 @@ class ResNetConfig:
         if self.se_ratio is not None:
             check_fraction("se_ratio", self.se_ratio)
         check_integer("se_divisor", self.se_divisor)
+        check_flag("se_after_activation", self.se_after_activation)
         _check_known("activation", self.activation, keras.activations.get)
         check_choice("conv_bias", self.conv_bias, CONV_BIAS)
         if self.kernel_initializer is not None:

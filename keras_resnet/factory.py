@@ -169,6 +169,7 @@ def _blocks(config: ResNetConfig, common: dict[str, Any], seed: int | None) -> I
         **common,
         "se_ratio": config.se_ratio,
         "se_divisor": config.se_divisor,
+        "se_after_activation": config.se_after_activation,
         "dropout_rate": config.block_dropout_rate,
         "drop_path_mode": config.drop_path_mode,
         "zero_init_residual": config.zero_init_residual,

@@ -145,7 +145,9 @@ SPECS: dict[str, ResNetConfig] = {
     "seresnext101_32x4d": _imagenet(101, groups=32, base_width=4, **_SE),
     "seresnext101_32x8d": _imagenet(101, groups=32, base_width=8, **_SE),
     **{
-        f"legacy_seresnet{depth}": _imagenet(depth, **_LEGACY_SE)
+        f"legacy_seresnet{depth}": _imagenet(
+            depth, se_after_activation=depth in _BASIC_DEPTHS, **_LEGACY_SE
+        )
         for depth in (18, 34, 50, 101, 152)
     },
     "resnetrs50": _resnet_rs((3, 4, 6, 3), 160, 0.25, 0.0),

@@ -6,7 +6,13 @@ from typing import Any
 
 import keras
 
-from keras_resnet._validation import check_choice, check_fraction, check_integer, check_rate
+from keras_resnet._validation import (
+    check_choice,
+    check_flag,
+    check_fraction,
+    check_integer,
+    check_rate,
+)
 from keras_resnet.layers._composite import CONV_BIAS, CompositeLayer, Shape
 from keras_resnet.layers.shortcut import SHORTCUTS, Shortcut
 from keras_resnet.layers.squeeze_excite import SqueezeExcite
@@ -58,6 +64,7 @@ class ResidualUnit(CompositeLayer):
         first_dilation: int | None,
         se_ratio: float | None,
         se_divisor: int,
+        se_after_activation: bool,
         dropout_rate: float,
         drop_path_rate: float,
         drop_path_mode: str,
@@ -90,6 +97,7 @@ class ResidualUnit(CompositeLayer):
         if se_ratio is not None:
             check_fraction("se_ratio", se_ratio)
         check_integer("se_divisor", se_divisor)
+        check_flag("se_after_activation", se_after_activation)
         check_rate("dropout_rate", dropout_rate)
         check_rate("drop_path_rate", drop_path_rate)
         check_choice("drop_path_mode", drop_path_mode, DROP_PATH_MODES)
@@ -112,6 +120,7 @@ class ResidualUnit(CompositeLayer):
         self.first_dilation = dilation if first_dilation is None else first_dilation
         self.se_ratio = se_ratio
         self.se_divisor = se_divisor
+        self.se_after_activation = se_after_activation
         self.dropout_rate = dropout_rate
         self.drop_path_rate = drop_path_rate
         self.drop_path_mode = drop_path_mode
@@ -131,6 +140,7 @@ class ResidualUnit(CompositeLayer):
             self.zero_init_residual
             and self._shortcut_kind is not None
             and self.order in ("original", "relu_only_preactivation")
+            and not self._activates_before_se
         )
         for number, conv in enumerate(convolutions, start=1):
             unnormalized = self.order == "full_preactivation" and number == last
@@ -277,9 +287,13 @@ class ResidualUnit(CompositeLayer):
             x = conv(x)
             if self._normalizes_in_branch(number):
                 x = bn(x, training=training)
-        if self.order == "relu_before_addition":
+        if self.order == "relu_before_addition" or self._activates_before_se:
             x = self.activation(x)
         return x if self.se is None else self.se(x)
+
+    @property
+    def _activates_before_se(self) -> bool:
+        return self.se_after_activation and self.se_ratio is not None
 
     def _normalizes_in_branch(self, number: int) -> bool:
         """Whether batch norm `number` comes right after its convolution."""

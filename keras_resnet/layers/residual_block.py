@@ -33,6 +33,8 @@ class ResidualBlock(ResidualUnit):
         se_ratio: Width of a squeeze-and-excitation at the end of the branch, as a share of the
             channels; None for none.
         se_divisor: That width is rounded to a multiple of this; 1 rounds down.
+        se_after_activation: Whether an activation comes before it (timm's legacy SE-ResNet-18
+            and 34).
         dropout_rate: Rate of a dropout before the last convolution, as in wide residual networks.
         drop_path_rate: Probability of dropping the residual branch (stochastic depth).
         drop_path_mode: `"sample"` or `"batch"` (`keras_resnet.layers.StochasticDepth`).
@@ -83,6 +85,7 @@ class ResidualBlock(ResidualUnit):
         first_dilation: int | None = None,
         se_ratio: float | None = None,
         se_divisor: int = 1,
+        se_after_activation: bool = False,
         dropout_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         drop_path_mode: str = "sample",
@@ -106,6 +109,7 @@ class ResidualBlock(ResidualUnit):
             first_dilation=first_dilation,
             se_ratio=se_ratio,
             se_divisor=se_divisor,
+            se_after_activation=se_after_activation,
             dropout_rate=dropout_rate,
             drop_path_rate=drop_path_rate,
             drop_path_mode=drop_path_mode,
