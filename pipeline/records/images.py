@@ -1,6 +1,7 @@
 """Decides whether the bytes of a file are an image that can be trained on and served."""
 
 import io
+import warnings
 
 # Names under which TensorFlow's `decode_image` takes what Pillow recognises.
 FORMATS = {"BMP": "bmp", "GIF": "gif", "JPEG": "jpeg", "PNG": "png", "WEBP": "webp"}
@@ -29,10 +30,13 @@ def inspect(encoded: bytes) -> tuple[str, int, int]:
     if not encoded:
         raise BadImageError("empty")
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        # Pillow warns of what it tolerates; here it is tolerated, or refused by name.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded)) as image:
             name, (width, height) = image.format or "unknown", image.size
             if name not in FORMATS:
                 raise BadImageError(f"format_{name.lower()}")
+            if width * height > Image.MAX_IMAGE_PIXELS:
+                raise BadImageError("too_large")
             image.load()
     except Image.UnidentifiedImageError:
         raise BadImageError("not_an_image") from None

@@ -16,7 +16,7 @@ class Progress:
         step: Steps done.
         loss: Mean training loss over the round, regularisation included.
         accuracy: Share of training examples of the round that were classified correctly.
-        learning_rate: At the last step of the round.
+        learning_rate: What the next step will use.
         images_per_second: Wall-clock rate over the round.
     """
 
@@ -107,7 +107,7 @@ class Loop:
                 step,
                 loss,
                 float(correct) / images,
-                self._learning_rate(step - 1),
+                float(tf.convert_to_tensor(self._optimizer.learning_rate)),
                 images / (time.perf_counter() - begin),
             )
 
@@ -118,12 +118,6 @@ class Loop:
             totals = [a + float(b) for a, b in zip(totals, self._evaluate(batch), strict=True)]
         loss, correct, weight = totals
         return Evaluation(loss / weight, correct / weight)
-
-    def _learning_rate(self, step: int) -> float:
-        # `learning_rate` of an optimizer with a schedule is its value at the current iteration,
-        # which under a strategy cannot be read as an int; the schedule itself can be asked.
-        rate = self._optimizer._learning_rate
-        return float(rate(step) if callable(rate) else rate)
 
     def _loss(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Returns the cross-entropy of each example."""

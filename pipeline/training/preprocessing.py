@@ -31,7 +31,10 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
         encoded: Scalar string.
 
     Returns:
-        uint8 pixels of shape (height, width, 3); of an animation the first frame.
+        uint8 pixels of shape (height, width, 3); of an animated GIF the first frame.
+
+    Raises:
+        tf.errors.InvalidArgumentError: It is no image, or an animated WebP.
     """
     pixels = tf.io.decode_image(encoded, channels=CHANNELS, expand_animations=False)
     # WebP comes with an axis of frames in front, whatever `expand_animations` says.

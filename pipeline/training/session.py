@@ -64,7 +64,12 @@ def build(
         "bn_synchronized": bn_synchronized,
         "dtype": precision or parameters.precision,
     }
-    return keras_resnet.create(parameters.model, **(arguments | parameters.model_arguments))
+    # YAML has lists alone where the configuration of a network has tuples.
+    own = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in parameters.model_arguments.items()
+    }
+    return keras_resnet.create(parameters.model, **(arguments | own))
 
 
 def train(

@@ -1,0 +1,190 @@
+"""The runner, on small components of the tests' own."""
+
+import types
+
+import pytest
+
+from pipeline.errors import DataError, PipelineError, UsageError
+from pipeline.orchestration import graph, runner
+from pipeline.orchestration.artifact import Outcome
+from pipeline.orchestration.graph import Node
+from pipeline.orchestration.view import Silent
+from pipeline.parameters import parameters
+
+
+@parameters
+class Number:
+    """A parameter for the tests."""
+
+    value: int = 0
+
+
+def component(run, **attributes):
+    """Returns a module-like component; its code digest is that of a real, small module."""
+    module = types.SimpleNamespace(
+        __name__="pipeline.errors", OUTPUTS={"out": "Number"}, run=run, **attributes
+    )
+    return module
+
+
+class Adder:
+    """Adds its parameter to the sum of its inputs, and counts how often it ran."""
+
+    def __init__(self, refusal=None, error=None):
+        self.runs = 0
+        self.refusal = refusal
+        self.error = error
+
+    def __call__(self, inputs, outputs, parameters, context):
+        self.runs += 1
+        total = parameters.value + sum(int((a.uri / "n").read_text()) for a in inputs.values())
+        (outputs["out"].uri / "n").write_text(str(total))
+        if self.error:
+            raise self.error
+        return Outcome(f"sum {total}", self.refusal)
+
+
+def chain(*adders, values=None):
+    values = values or [1] * len(adders)
+    return [
+        Node(
+            f"C{number}",
+            component(adder),
+            Number(value=values[number]),
+            {"in": (f"C{number - 1}", "out")} if number else {},
+        )
+        for number, adder in enumerate(adders)
+    ]
+
+
+def execute(nodes, root):
+    return runner.execute(nodes, "test", root, Silent())
+
+
+def test_each_component_reads_what_the_one_before_wrote(tmp_path):
+    results = execute(chain(Adder(), Adder(), Adder()), tmp_path)
+    assert [result.outcome.result for result in results.values()] == ["sum 1", "sum 2", "sum 3"]
+    assert not any(result.cached for result in results.values())
+
+
+def test_a_second_run_uses_everything_again(tmp_path):
+    adders = [Adder(), Adder(), Adder()]
+    first = execute(chain(*adders), tmp_path)
+    second = execute(chain(*adders), tmp_path)
+    assert [adder.runs for adder in adders] == [1, 1, 1]
+    assert all(result.cached for result in second.values())
+    assert [r.outputs for r in second.values()] == [r.outputs for r in first.values()]
+
+
+def test_a_changed_parameter_runs_what_depends_on_it_and_nothing_else(tmp_path):
+    adders = [Adder(), Adder(), Adder()]
+    execute(chain(*adders), tmp_path)
+    results = execute(chain(*adders, values=[1, 5, 1]), tmp_path)
+    assert [adder.runs for adder in adders] == [1, 2, 2]
+    assert results["C2"].outcome.result == "sum 7"
+
+
+def test_a_change_that_gives_the_same_bytes_stops_there(tmp_path):
+    first, last = Adder(), Adder()
+    middle = Adder()
+    execute(chain(first, middle, last, values=[1, 1, 1]), tmp_path)
+    execute(chain(first, middle, last, values=[2, 0, 1]), tmp_path)
+    assert (first.runs, middle.runs, last.runs) == (2, 2, 1)
+
+
+def test_changed_code_runs_again(tmp_path, monkeypatch):
+    adder = Adder()
+    execute(chain(adder), tmp_path)
+    monkeypatch.setattr(runner.fingerprint, "code", lambda module: {module: "edited"})
+    execute(chain(adder), tmp_path)
+    assert adder.runs == 2
+
+
+def test_a_changed_library_runs_again(tmp_path, monkeypatch):
+    adder = Adder()
+    execute(chain(adder), tmp_path)
+    monkeypatch.setattr(runner.fingerprint, "libraries", lambda module: {"numpy": "9"})
+    execute(chain(adder), tmp_path)
+    assert adder.runs == 2
+
+
+def test_what_lies_outside_the_graph_is_part_of_the_key(tmp_path):
+    adder, outside = Adder(), ["one"]
+    nodes = [Node("C0", component(adder, external=lambda parameters: outside[0]), Number())]
+    execute(nodes, tmp_path)
+    execute(nodes, tmp_path)
+    assert adder.runs == 1
+    outside[0] = "two"
+    execute(nodes, tmp_path)
+    assert adder.runs == 2
+
+
+def test_a_component_that_may_not_be_cached_runs_every_time(tmp_path):
+    adder = Adder()
+    nodes = [Node("C0", component(adder, CACHEABLE=False), Number())]
+    execute(nodes, tmp_path)
+    execute(nodes, tmp_path)
+    assert adder.runs == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (DataError("shard 3 is cut"), DataError, "^C1: shard 3 is cut$"),
+        (KeyError("x"), PipelineError, "^C1: KeyError: 'x'$"),
+    ],
+)
+def test_a_failure_keeps_what_came_before_and_nothing_of_itself(tmp_path, error, kind, message):
+    first, last = Adder(), Adder()
+    with pytest.raises(kind, match=message):
+        execute(chain(first, Adder(error=error), last), tmp_path)
+    assert (last.runs, (tmp_path / "C1").exists()) == (0, False)
+
+    execute(chain(first, Adder(), last), tmp_path)
+    assert (first.runs, last.runs) == (1, 1)
+
+
+def test_a_refusal_keeps_its_outputs_stops_the_run_and_is_remembered(tmp_path):
+    gate, last = Adder(refusal="3 anomalies"), Adder()
+    for _ in range(2):
+        with pytest.raises(PipelineError, match=r"^C1: 3 anomalies$"):
+            execute(chain(Adder(), gate, last), tmp_path)
+    assert (gate.runs, last.runs) == (1, 0)
+    assert (tmp_path / "C1" / "out" / "2" / "n").read_text() == "2"
+
+
+def test_ctrl_c_is_recorded_and_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        execute(chain(Adder(error=KeyboardInterrupt())), tmp_path)
+    assert not (tmp_path / "C0").exists()
+    assert not list((tmp_path / ".system" / "staging").iterdir())
+    assert '"CANCELED"' in (tmp_path / ".system" / "executions" / "1.json").read_text()
+
+
+def test_parameters_are_checked_before_anything_is_written_and_once_only(tmp_path):
+    checked = []
+
+    def check(parameters):
+        checked.append(parameters.value)
+        if parameters.value < 0:
+            raise UsageError("value must not be negative")
+
+    def nodes(value):
+        return [
+            Node("C0", component(Adder()), Number()),
+            Node("C1", component(Adder(), check=check), Number(value=value)),
+        ]
+
+    with pytest.raises(UsageError, match="negative"):
+        execute(nodes(-1), tmp_path / "root")
+    assert not (tmp_path / "root").exists()
+    execute(nodes(3), tmp_path / "root")
+    execute(nodes(3), tmp_path / "root")
+    assert checked == [-1, 3]
+
+
+def test_two_nodes_that_wait_for_each_other_are_refused():
+    one = Node("A", component(Adder()), Number(), {"in": ("B", "out")})
+    two = Node("B", component(Adder()), Number(), {"in": ("A", "out")})
+    with pytest.raises(graph.graphlib.CycleError):
+        graph.order((one, two))

@@ -1,0 +1,98 @@
+import json
+import multiprocessing
+
+import pytest
+
+from pipeline.orchestration import store
+from pipeline.orchestration.artifact import Artifact, Outcome
+
+
+def _complete(root, key="k", content="content", component="Trainer", **dependencies):
+    executions = store.Store(root)
+    execution = executions.begin(component, key, {"key": key, **dependencies})
+    uri = executions.staging(execution, "model")
+    (uri / "file").write_text(content)
+    outputs = {"model": Artifact("Model", uri, {"blessed": 1})}
+    return executions.complete(execution, outputs, Outcome("fine"))
+
+
+def test_nothing_is_created_before_the_first_execution(tmp_path):
+    executions = store.Store(tmp_path / "root")
+    assert executions.find("Trainer", "k") is None
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_complete_execution_is_found_by_its_key_with_everything_it_had(tmp_path):
+    done = _complete(tmp_path)
+    found = store.Store(tmp_path).find("Trainer", "k")
+    assert found == done
+    assert found.outputs["model"].uri == tmp_path / "Trainer" / "model" / "1"
+    assert found.outputs["model"].properties == {"blessed": 1}
+    assert found.outcome == Outcome("fine")
+    assert store.Store(tmp_path).find("Trainer", "other") is None
+    assert store.Store(tmp_path).find("Evaluator", "k") is None
+    assert not list((tmp_path / ".system" / "staging").iterdir())
+
+
+def test_the_store_can_be_moved(tmp_path):
+    _complete(tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    found = store.Store(tmp_path / "b").find("Trainer", "k")
+    assert (found.outputs["model"].uri / "file").read_text() == "content"
+
+
+@pytest.mark.parametrize("damage", ["removed", "longer", "added", "gone"])
+def test_an_execution_whose_outputs_do_not_stand_is_not_used_again(tmp_path, damage):
+    uri = _complete(tmp_path).outputs["model"].uri
+    if damage == "removed":
+        (uri / "file").unlink()
+    elif damage == "longer":
+        (uri / "file").write_text("content and more")
+    elif damage == "added":
+        (uri / "second").write_text("")
+    else:
+        uri.rename(tmp_path / "elsewhere")
+    assert store.Store(tmp_path).find("Trainer", "k") is None
+
+
+def test_the_newest_of_equal_executions_is_found(tmp_path):
+    _complete(tmp_path)
+    second = _complete(tmp_path)
+    assert store.Store(tmp_path).find("Trainer", "k").id == second.id == 2
+
+
+def test_an_execution_that_failed_or_died_is_not_found_and_leaves_nothing(tmp_path):
+    executions = store.Store(tmp_path)
+    failed = executions.begin("Trainer", "k", {})
+    (executions.staging(failed, "model") / "file").write_text("half")
+    executions.abandon(failed, store.FAILED, "Traceback ...")
+    executions.begin("Trainer", "k", {})  # and then the process died
+    assert executions.find("Trainer", "k") is None
+    assert not list((tmp_path / ".system" / "staging").iterdir())
+    record = json.loads((tmp_path / ".system" / "executions" / "1.json").read_text())
+    assert (record["state"], record["error"]) == ("FAILED", "Traceback ...")
+
+
+def test_whether_a_component_completed_with_its_own_dependencies(tmp_path):
+    _complete(tmp_path, parameters={"epochs": 2}, code={"a": "1"})
+    executions = store.Store(tmp_path)
+    assert executions.completed_with("Trainer", {"parameters": {"epochs": 2}})
+    assert not executions.completed_with("Trainer", {"parameters": {"epochs": 3}})
+    assert not executions.completed_with("Evaluator", {"parameters": {"epochs": 2}})
+
+
+def _begin_many(root):
+    executions = store.Store(root)
+    for _ in range(20):
+        executions.begin("Trainer", "k", {})
+
+
+def test_processes_that_share_a_root_never_share_an_identifier(tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=_begin_many, args=(tmp_path,)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    numbers = sorted(int(p.stem) for p in (tmp_path / ".system" / "executions").glob("*.json"))
+    assert numbers == list(range(1, 81))

@@ -1,0 +1,72 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from pipeline.orchestration import view
+from pipeline.orchestration.artifact import Outcome
+from pipeline.orchestration.runner import Result
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.97, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (7800, "2 h 10 min"),
+    ],
+)
+def test_durations_are_written_for_people(seconds, text):
+    assert view.format_seconds(seconds) == text
+
+
+def test_the_time_left_does_not_count_the_start(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(view.time, "monotonic", lambda: now[0])
+    remaining = view.Remaining()
+    assert remaining(10, 100) == ""
+    now[0] += 4.0
+    assert remaining(30, 100) == "14 s left"
+    assert remaining(100, 100) == ""
+
+
+def _show(shown):
+    result = Result("Trainer", Outcome("eval accuracy 98 %"), {}, 12.0, cached=False)
+    shown.started("Trainer")
+    report = shown.progress("Trainer")
+    report(0, 10)
+    report(5, 10, loss=0.25, eval_accuracy=0.981)
+    shown.say("MirroredStrategy with [2] replicas")
+    shown.finished(result)
+
+
+def test_without_a_terminal_lines_are_printed(monkeypatch):
+    monkeypatch.setattr(view, "_PLAIN_INTERVAL", 0.0)
+    console = Console(file=io.StringIO(), width=80)
+    _show(view.Plain(console, ["ExampleGen", "Trainer"]))
+    lines = console.file.getvalue().splitlines()
+    assert lines[0] == "[2/2] Trainer"
+    assert lines[1] == "      0%"
+    assert lines[2].startswith("      50%, ")
+    assert lines[2].endswith("left, loss 0.2500, eval accuracy 98.10%")
+    assert lines[3] == "MirroredStrategy with [2] replicas"
+    assert lines[4] == "      done in 12 s: eval accuracy 98 %"
+
+
+def test_in_a_terminal_the_table_shows_every_component_and_the_last_state_stays():
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+    with view.Rich(console, ["ExampleGen", "Trainer", "Pusher"]) as live:
+        _show(live)
+        live.started("Pusher")
+        live.failed("Pusher")
+    shown = console.file.getvalue()
+    last = shown[shown.rindex("ExampleGen") :]
+    assert "Trainer" in last
+    assert "12 s" in last
+    assert "eval accuracy 98 %" in last
+    assert "✗" in last
+    assert "MirroredStrategy with [2] replicas" in shown

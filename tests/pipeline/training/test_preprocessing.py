@@ -1,0 +1,76 @@
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from pipeline.training.preprocessing import Preprocessing, decode, preprocess, resize
+from tests.pipeline import builders
+
+
+def expects(height, width, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)):
+    return Preprocessing(height=height, width=width, mean=mean, std=std)
+
+
+@pytest.mark.parametrize("format_", ["PNG", "BMP", "WEBP"])
+def test_lossless_files_decode_to_their_pixels(format_):
+    pixels = builders.noise(1)
+    encoded = builders.encode(pixels, format_, **({"lossless": True} if format_ == "WEBP" else {}))
+    np.testing.assert_array_equal(decode(tf.constant(encoded)), pixels)
+
+
+def test_grey_and_transparent_files_become_three_channels():
+    grey = builders.noise(1)[..., 0]
+    np.testing.assert_array_equal(
+        decode(tf.constant(builders.encode(grey))), np.repeat(grey[..., None], 3, axis=2)
+    )
+    alpha = np.concatenate([builders.noise(1), builders.noise(2)[..., :1]], axis=2)
+    np.testing.assert_array_equal(decode(tf.constant(builders.encode(alpha))), alpha[..., :3])
+
+
+def _animation(format_):
+    frames = [Image.fromarray(np.full((6, 8, 3), value, np.uint8)) for value in (40, 200)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, format_, save_all=True, append_images=frames[1:])
+    return tf.constant(buffer.getvalue())
+
+
+def test_of_an_animated_gif_the_first_frame_is_taken_and_an_animated_webp_is_refused():
+    found = decode(_animation("GIF"))
+    assert found.shape == (6, 8, 3)
+    assert np.abs(found.numpy().astype(int) - 40).max() <= 2
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode(_animation("WEBP"))
+
+
+def test_the_largest_centred_piece_of_the_right_shape_is_scaled():
+    # A square in the middle of a wide picture, and stripes that have to fall away.
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, 10:30] = 100
+    found = resize(tf.constant(pixels), expects(5, 5))
+    np.testing.assert_allclose(found, np.full((5, 5, 3), 100.0), rtol=1e-6)
+    np.testing.assert_allclose(
+        resize(tf.constant(pixels.transpose(1, 0, 2)), expects(5, 5)), found, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (7, 3), (64, 64)])
+@pytest.mark.parametrize("target", [(8, 8), (4, 12), (12, 4)])
+def test_any_size_gives_the_size_that_the_network_expects(size, target):
+    found = resize(tf.constant(builders.noise(0, *size)), expects(*target))
+    assert found.shape == (*target, 3)
+    assert np.isfinite(found).all()
+
+
+def test_scaling_down_agrees_with_pillow():
+    pixels = builders.noise(3, 64, 64)
+    theirs = Image.fromarray(pixels).resize((16, 16), Image.Resampling.BILINEAR)
+    ours = resize(tf.constant(pixels), expects(16, 16))
+    np.testing.assert_allclose(ours, np.asarray(theirs, float), atol=1.0)
+
+
+def test_a_batch_of_different_sizes_is_normalised_by_channel():
+    files = [builders.encode(np.full((n, 2 * n, 3), 50, np.uint8)) for n in (3, 8)]
+    found = preprocess(tf.constant(files), expects(4, 4, (50.0, 40.0, 30.0), (1.0, 10.0, 5.0)))
+    np.testing.assert_allclose(found, np.broadcast_to([0.0, 1.0, 4.0], (2, 4, 4, 3)), atol=1e-5)
