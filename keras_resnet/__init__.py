@@ -4,15 +4,18 @@ from keras_resnet import analysis, constructors, layers
 from keras_resnet.config import ResNetConfig
 from keras_resnet.constructors import *
 from keras_resnet.factory import ResNet
+from keras_resnet.model import ResNetModel, features
 from keras_resnet.variants import SPECS, WideResNet, create, list_models
 
 __all__ = [
     "SPECS",
     "ResNet",
     "ResNetConfig",
+    "ResNetModel",
     "WideResNet",
     "analysis",
     "create",
+    "features",
     "layers",
     "list_models",
 ]

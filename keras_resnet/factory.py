@@ -1,8 +1,10 @@
 """From a configuration to a Keras model."""
 
 import inspect
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,6 +15,8 @@ from keras_resnet.layers.bottleneck_block import BottleneckBlock
 from keras_resnet.layers.residual_block import ResidualBlock
 from keras_resnet.layers.stem import Stem, stem_strides
 from keras_resnet.layers.stochastic_depth import SCHEDULES
+from keras_resnet.model import ResNetModel
+from keras_resnet.weights import load
 
 
 def ResNet(
@@ -28,7 +32,7 @@ def ResNet(
     name: str | None = None,
     dtype: Any = None,
     seed: int | None = None,
-) -> keras.Model:
+) -> ResNetModel:
     """Builds a residual network as a functional Keras model.
 
     The arguments have the names and the meaning that they have in `keras.applications`.
@@ -57,7 +61,8 @@ def ResNet(
         seed: Integer to start dropout and stochastic depth from; random by default.
 
     Returns:
-        A `keras.Model`. Its input are images as the weights want them: the network does no
+        A functional `keras.Model`, whose attribute `config` is the configuration, also after it
+        was saved and loaded. Its inputs are images as the weights want them: the network does no
         preprocessing.
 
     Raises:
@@ -92,10 +97,24 @@ def ResNet(
         seed=seed,
     ):
         x = part.layer()(x)
-    model = keras.Model(inputs, x, name=name or "resnet")
+    model = ResNetModel(inputs, x, name=name or "resnet", config=config)
     if weights is not None:
-        model.load_weights(weights)
+        _load_weights(model, weights)
     return model
+
+
+def _load_weights(model: keras.Model, weights: Any) -> None:
+    if not isinstance(weights, (str, os.PathLike)) or not Path(weights).is_file():
+        raise ValueError(
+            f"`weights` must be None or the path of a weights file. Received: weights={weights!r}"
+        )
+    try:
+        load(model, weights)
+    except ValueError as error:
+        raise ValueError(
+            "`weights` must come from the same network, with the same number of `classes`, here an "
+            f"output of {model.output_shape[1:]}. Received: weights={str(weights)!r}"
+        ) from error
 
 
 @dataclass(frozen=True)
