@@ -3,6 +3,7 @@
 import difflib
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ app = typer.Typer(
     help="From images to a served model: ingest, validate, train, evaluate, check, push.",
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -81,12 +83,14 @@ def predict(
     model: Annotated[
         Path, typer.Option(help="A model of saved_models/, or one version of it.")
     ] = Path("saved_models/digits"),
-    top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 1,
+    top: Annotated[int, typer.Option(help="Classes to show per image.")] = 1,
 ) -> None:
     """Print class and probability of image files, as the exported model sees them."""
     from pipeline import predict as prediction
     from pipeline import quiet
 
+    if top < 1:
+        raise UsageError(f"--top {top}: expected at least 1")
     for image in images:
         if not image.is_file():
             raise UsageError(f"image {str(image)!r}: no such file")
@@ -107,28 +111,27 @@ def main() -> None:
     try:
         code = app(args=arguments, prog_name="python -m pipeline", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped; what was finished is kept, nothing half-written is left", file=sys.stderr)
         code = _INTERRUPTED
     except TyperException as error:
         code = _complain(_explain(error), error.exit_code)
     except PipelineError as error:
-        if debug:
-            raise
-        code = _complain(str(error), error.exit_code)
+        code = _complain(str(error), error.exit_code, debug)
     except BrokenPipeError:
         # Whoever read the output has gone; Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    except Exception as error:
-        if debug:
-            raise
-        line = f"{type(error).__name__}: {error}; --debug shows the traceback"
-        code = _complain(" ".join(line.split()), 1)
+    except Exception as error:  # noqa: BLE001  a person gets one line, whatever went wrong
+        line = " ".join(f"{type(error).__name__}: {error}; --debug shows the traceback".split())
+        code = _complain(line, PipelineError.exit_code, debug)
+    if code == _INTERRUPTED:  # typer turns Ctrl-C into this code without a word
+        print("stopped; what was finished is kept, nothing half-written is left", file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)
 
 
-def _complain(line: str, code: int) -> int:
+def _complain(line: str, code: int, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exc()
     print(f"error: {line}", file=sys.stderr)
     return code
 

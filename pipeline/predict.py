@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline import quiet
+from pipeline.serving import versions
 
 _BATCH = 32
 
@@ -19,10 +20,10 @@ def lines(images: Sequence[Path], model: Path, top: int) -> Iterator[tuple[str, 
     Raises:
         UsageError: There is no such model.
     """
+    versions.resolve(model)  # before TensorFlow takes its seconds
+    quiet.tensorflow()
     from pipeline.serving import predictor
 
-    predictor.resolve(model)  # before TensorFlow takes its seconds
-    quiet.tensorflow()
     loaded = predictor.Predictor(model)
     width = max(len(str(image)) for image in images)
     for start in range(0, len(images), _BATCH):

@@ -21,6 +21,8 @@ _NOISE = [
     rb"^WARNING: All log messages before absl::InitializeLog\(\) is called",
     rb"^To enable the following instructions: ",
     rb"GeneratorDatasetOp::Dataset will not be optimized",
+    # Beam looks for Google Cloud's libraries, which nothing here needs.
+    rb"apitools not found, and bigquery client libraries are not available",
     # Said beside every exception that TensorFlow raises, which says the same and more.
     rb"Local rendezvous is aborting with status: ",
     rb"^\t \[\[\{\{function_node ",

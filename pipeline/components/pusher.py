@@ -7,6 +7,7 @@ from pipeline import files
 from pipeline.errors import PipelineError
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 from pipeline.parameters import parameters
+from pipeline.serving.versions import SAVED_MODEL, versions
 
 OUTPUTS = {"pushed_model": "PushedModel"}
 
@@ -74,8 +75,8 @@ def push(model: Path, base: Path) -> tuple[Path, bool]:
     Raises:
         PipelineError: `model` is no SavedModel, or the copy differs from it.
     """
-    if not (model / "saved_model.pb").is_file():
-        raise PipelineError(f"{model}: no SavedModel; expected a file saved_model.pb in it")
+    if not (model / SAVED_MODEL).is_file():
+        raise PipelineError(f"{model}: no SavedModel; expected a file {SAVED_MODEL} in it")
     digest = files.tree_digest(model)
     with files.locked(base / _LOCK):
         # Whoever holds the lock is alone, so what is left here belongs to pushes that died.
@@ -90,12 +91,3 @@ def push(model: Path, base: Path) -> tuple[Path, bool]:
             if files.tree_digest(staging) != digest:
                 raise PipelineError(f"{model}: changed while it was copied to {base}; push again")
         return version, True
-
-
-def versions(base: Path) -> list[int]:
-    """Returns the version numbers below `base`, lowest first; other names are none, as in TF
-    Serving."""
-    if not base.is_dir():
-        return []
-    names = (path.name for path in base.iterdir() if path.is_dir())
-    return sorted(int(name) for name in names if name.isascii() and name.isdecimal())

@@ -59,18 +59,14 @@ def libraries(module: str) -> dict[str, str]:
 
 
 @functools.cache
-def _source_file(module: str) -> Path:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"no source for the module {module!r}")
-    return Path(spec.origin)
-
-
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+def _source_file(module: str) -> Path | None:
+    """Returns the source of `module`, or None where there is no such module."""
+    top, *rest = module.split(".")
+    # Asking importlib for a submodule would import the packages above it, and with them Keras.
+    (folder,) = importlib.util.find_spec(top).submodule_search_locations
+    place = Path(folder, *rest)
+    candidates = (place / "__init__.py", place.with_suffix(".py"))
+    return next((path for path in candidates if path.is_file()), None)
 
 
 @functools.cache
@@ -89,7 +85,7 @@ def _imports(module: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
             top = name.partition(".")[0]
             if top not in _PROJECT:
                 others.add(top)
-            elif _is_module(name):
+            elif _source_file(name):
                 parts = name.split(".")
                 project.update(".".join(parts[: end + 1]) for end in range(len(parts)))
     return tuple(sorted(project)), tuple(sorted(others))

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.errors import UsageError
+from pipeline.serving import versions
 
 _SIGNATURE = "serving_default"
 _INPUT = "image_bytes"
@@ -41,7 +42,7 @@ class Predictor:
     """
 
     def __init__(self, model: Path):
-        self.path = resolve(model)
+        self.path = versions.resolve(model)
         loaded = tf.saved_model.load(str(self.path))
         if _SIGNATURE not in loaded.signatures:
             raise UsageError(
@@ -74,23 +75,3 @@ class Predictor:
         """Classifies encoded images, `batch_size` at a time."""
         for start in range(0, len(images), batch_size):
             yield self(images[start : start + batch_size])
-
-
-def resolve(model: Path) -> Path:
-    """Returns the directory of the SavedModel that `model` means.
-
-    Raises:
-        UsageError: There is none.
-    """
-    if (model / "saved_model.pb").is_file():
-        return model
-    if not model.is_dir():
-        raise UsageError(f"model {str(model)!r}: no such directory; `run` makes one")
-    versions = [path for path in model.iterdir() if path.name.isascii() and path.name.isdecimal()]
-    complete = [path for path in versions if (path / "saved_model.pb").is_file()]
-    if not complete:
-        raise UsageError(
-            f"model {str(model)!r}: found no saved_model.pb in it, nor in a directory of it that "
-            "is named by a version number"
-        )
-    return max(complete, key=lambda path: int(path.name))

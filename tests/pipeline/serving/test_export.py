@@ -9,7 +9,8 @@ import keras_resnet
 from pipeline.components import infra_validator
 from pipeline.errors import UsageError
 from pipeline.serving import export, probe
-from pipeline.serving.predictor import Predictor, resolve
+from pipeline.serving.predictor import Predictor
+from pipeline.serving.versions import resolve
 from pipeline.training.preprocessing import Preprocessing, preprocess
 from tests.pipeline import builders
 

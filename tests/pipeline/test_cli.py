@@ -1,0 +1,81 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.builders import PYTHON
+
+
+def environment():
+    """Returns the environment of a person who has set nothing for TensorFlow."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    return {**own, "PYTHONPATH": str(Path.cwd())}
+
+
+def call(*arguments, cwd):
+    return subprocess.run(
+        [*PYTHON, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["predict", "--help"], []])
+def test_help_loads_nothing_heavy(arguments):
+    program = (
+        "import sys; from pipeline import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit as end: code = end.code\n"
+        "heavy = {'tensorflow', 'keras', 'apache_beam', 'numpy', 'rich.live'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)), code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
+    assert "Usage: python -m pipeline" in done.stdout
+    assert done.stdout.splitlines()[-1] == "HEAVY [] 0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--dta", "x"], "unknown option --dta; did you mean --data?"),
+        (["run", "--epochs", "3"], "unknown option --epochs; expected one of --data, "),
+        (["--nope"], "unknown option --nope; expected one of --debug"),
+        (["rum"], "no such command 'rum'; expected one of run, predict"),
+        (["run", "nope"], "configuration 'nope': neither a YAML file nor"),
+        (
+            ["run", "--set", "trainer.epoch=3"],
+            "unknown key 'trainer.epoch'; did you mean 'epochs'?",
+        ),
+        (["run", "--set", "trainer.epochs=x"], "trainer.epochs: input should be a valid integer"),
+        (["run", "--data", "missing"], "data 'missing': no such folder"),
+        (["run", "--data", "."], "data '.': found no images; expected ./CLASS/IMAGE"),
+        (["run", "--set", "trainer.model=resnet51"], "trainer.model 'resnet51': `name` must be"),
+        (["predict"], "missing argument 'IMAGE...'"),
+        (["predict", "missing.png"], "image 'missing.png': no such file"),
+        (["predict", "here.txt", "--model", "no"], "model 'no': no such directory"),
+        (["predict", "here.txt", "--top", "0"], "--top 0: expected at least 1"),
+    ],
+)
+def test_wrong_use_is_one_clear_line_and_leaves_nothing(tmp_path, arguments, message):
+    (tmp_path / "here.txt").write_text("no image")
+    done = call(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["here.txt"]
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = call("run", "nope", "--debug", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert "pipeline.errors.UsageError: configuration 'nope'" in done.stderr
