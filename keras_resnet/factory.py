@@ -208,13 +208,16 @@ def _blocks(config: ResNetConfig, common: dict[str, Any], seed: int | None) -> I
     for stage, depth in enumerate(config.depths):
         first_dilation = dilation
         strided_block = _strided_block(config, stage)
-        if strided_block is not None and total_stride == config.output_stride:
+        dilated = strided_block is not None and total_stride == config.output_stride
+        if dilated:
             # What the stride would have skipped, the dilation of the later convolutions skips.
             dilation *= 2
-            strided_block = None
         for block in range(depth):
-            strides = 2 if block == strided_block else 1
+            strides = 2 if block == strided_block and not dilated else 1
             total_stride *= strides
+            shortcut = _shortcut(
+                config, channels, config.out_channels[stage], strided=block == strided_block
+            )
             yield Part(
                 kind,
                 f"stage{stage + 1}_block{block + 1}",
@@ -222,7 +225,7 @@ def _blocks(config: ResNetConfig, common: dict[str, Any], seed: int | None) -> I
                     **arguments,
                     "filters": config.widths[stage],
                     "strides": strides,
-                    "shortcut": _shortcut(config, channels, config.out_channels[stage], strides),
+                    "shortcut": shortcut,
                     "dilation": dilation,
                     # The first block still reads what the stage before has laid out.
                     "first_dilation": first_dilation if block == 0 else dilation,
@@ -241,15 +244,19 @@ def _strided_block(config: ResNetConfig, stage: int) -> int | None:
 
 
 def _shortcut(
-    config: ResNetConfig, in_channels: int, out_channels: int, strides: int
+    config: ResNetConfig, in_channels: int, out_channels: int, *, strided: bool
 ) -> str | None:
-    """Kind of the shortcut of a block, by the option of the network."""
+    """Kind of the shortcut of a block, by the option of the network.
+
+    A block that has given its stride away for a dilation still counts as strided, so that the
+    weights of a network do not depend on its output stride.
+    """
     if config.shortcut is None:
         return None
     if config.shortcut == "C":
         return "projection"
     # In stride_in="last" only the first block of a stage projects; the last one subsamples.
-    changes = in_channels != out_channels or (strides > 1 and config.stride_in == "first")
+    changes = in_channels != out_channels or (strided and config.stride_in == "first")
     if not changes:
         return "identity"
     return {"A": "zero_pad", "B": "projection", "D": "avg_pool"}[config.shortcut]

@@ -215,7 +215,7 @@ def create(name: str, **arguments: Any) -> keras.Model:
     Args:
         name: One of `keras_resnet.list_models()`, or `wrn_{depth}_{factor}`.
         **arguments: Fields of `keras_resnet.ResNetConfig`, which change the network, and arguments
-            of `keras_resnet.ResNet`. Its `name` is that of the network.
+            of `keras_resnet.ResNet`; the model is named after the network.
 
     Raises:
         ValueError: If there is no network of this name, or an argument is out of range.
@@ -228,9 +228,10 @@ def create(name: str, **arguments: Any) -> keras.Model:
     ```
     """
     fields = tuple(field.name for field in dataclasses.fields(ResNetConfig))
+    known = (*fields, *resnet_arguments())
     for argument in arguments:
-        if argument not in fields and argument not in resnet_arguments():
-            close = _suggestion(argument, (*fields, *resnet_arguments()))
+        if argument not in known:
+            close = _suggestion(argument, known)
             raise TypeError(f"create() got an unexpected argument {argument!r}{close}")
     changes = {key: value for key, value in arguments.items() if key in fields}
     others = {key: value for key, value in arguments.items() if key not in fields}

@@ -19,7 +19,7 @@ def reduced(name, **fields):
     config = keras_resnet.SPECS[name]
     if config.groups > 1:
         fields = {"groups": 4, "base_width": 4 * config.base_width, **fields}
-    widths = tuple(max(4, width // 8 // config.widths[0] * 64) for width in config.widths)
+    widths = tuple(width // 8 for width in config.widths)
     if config.se_ratio is not None:
         fields = {"se_ratio": 1.0, **fields}  # a sixteenth would leave one ReLU, perhaps a dead one
     if config.stem == "cifar":
