@@ -109,7 +109,7 @@ def main() -> None:
     # As in most programs, the flag may stand before or behind the command.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
     try:
-        code = app(args=arguments, prog_name="python -m pipeline", standalone_mode=False)
+        code = app(args=arguments, prog_name=_program(), standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except TyperException as error:
@@ -127,6 +127,12 @@ def main() -> None:
         print("stopped; what was finished is kept, nothing half-written is left", file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)
+
+
+def _program() -> str:
+    """Returns what the person typed to start this."""
+    name = Path(sys.argv[0]).name
+    return "python -m pipeline" if name in ("__main__.py", "-c") else name
 
 
 def _complain(line: str, code: int, debug: bool = False) -> int:

@@ -12,8 +12,14 @@ from pipeline.api import RunResult
 from pipeline.orchestration.view import format_seconds
 
 
-def print_result(console: Console, result: RunResult) -> None:
-    """Prints the table of components, where the model lies, and three commands to type next."""
+def print_result(console: Console, result: RunResult, python: Path | None = None) -> None:
+    """Prints the table of components, where the model lies, and three commands to type next.
+
+    Args:
+        console: Where it is printed.
+        result: What the run left.
+        python: The interpreter that the commands name; by default the one that runs.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("component", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
@@ -27,13 +33,13 @@ def print_result(console: Console, result: RunResult) -> None:
     console.print()
     console.print(table)
     console.print()
-    _line(console, f"The model is in {result.pushed}. Next:")
-    for purpose, command in next_commands(result):
+    _line(console, f"The model is in {relative(result.pushed)}. Next:")
+    for purpose, command in next_commands(result, python or Path(sys.executable)):
         _line(console, f"  {purpose}")
         _line(console, f"    {command}")
 
 
-def next_commands(result: RunResult) -> list[tuple[str, str]]:
+def next_commands(result: RunResult, python: Path) -> list[tuple[str, str]]:
     """Returns what each of the next three commands is for, and the command."""
     model = result.pushed.parent
     logs = relative(result.components["Trainer"].outputs["model_run"].uri)
@@ -41,8 +47,10 @@ def next_commands(result: RunResult) -> list[tuple[str, str]]:
         (result.components["Evaluator"].outputs["evaluation"].uri / "mistakes").glob("*")
     )
     image = shlex.quote(str(relative(mistakes[0]))) if mistakes else "IMAGE"
-    python = Path(sys.executable)
-    volume = f"-v {shlex.quote(f'{model.absolute()}:/models/{model.name}')}"
+    below = relative(model)
+    # Docker takes absolute paths alone.
+    mounted = below if below.is_absolute() else Path("$PWD") / below
+    volume = f'-v "{mounted}:/models/{model.name}"'
     return [
         (
             "watch the training in TensorBoard",
@@ -50,7 +58,7 @@ def next_commands(result: RunResult) -> list[tuple[str, str]]:
         ),
         (
             "classify an image" + (" (one that the model gets wrong)" if mistakes else ""),
-            f"{relative(python)} -m pipeline predict {image} --model {shlex.quote(str(model))}",
+            f"{relative(python)} -m pipeline predict {image} --model {shlex.quote(str(relative(model)))}",
         ),
         (
             "serve it with TF Serving in Docker",

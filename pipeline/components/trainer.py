@@ -116,7 +116,8 @@ def run(
         preprocessing=dataclasses.asdict(session.preprocessing(parameters)),
     )
     outputs["model_run"].properties.update(trained.last_epoch)
+    changes = "".join(f" {name}={value}" for name, value in parameters.model_arguments.items())
     return Outcome(
-        f"{parameters.model}, {trained.model.count_params():,} parameters, "
+        f"{parameters.model}{changes}, {trained.model.count_params():,} parameters, "
         f"eval accuracy {trained.last_epoch['eval_accuracy']:.2%} after {parameters.epochs} epochs"
     )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _PERCENT = frozenset({"accuracy", "eval_accuracy"})
 _PLAIN_INTERVAL = 10.0
+_BAR_WIDTH = 20
+_TIME_WIDTH = len("99 min 59 s")
 
 
 class View(Protocol):
@@ -181,8 +183,9 @@ class Rich(AbstractContextManager):
         self._live.start()
         return self
 
-    def __exit__(self, *unused: object) -> None:
-        """Stops drawing; the last state stays."""
+    def __exit__(self, kind: type[BaseException] | None, *unused: object) -> None:
+        """Stops drawing; after an error the last state stays, else the report takes its place."""
+        self._live.transient = kind is None
         self._live.stop()
 
     def started(self, component: str) -> None:
@@ -220,12 +223,12 @@ class Rich(AbstractContextManager):
         row.seconds, row.state = row.elapsed(), "failed"
 
     def _render(self) -> Group:
-        table = Table.grid(padding=(0, 1))
+        table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(width=1)
-        table.add_column(no_wrap=True)
-        table.add_column(width=20)
-        table.add_column(justify="right", no_wrap=True)
-        table.add_column(overflow="ellipsis", no_wrap=True)
+        table.add_column(width=max(map(len, self._rows)))
+        table.add_column(width=_BAR_WIDTH)
+        table.add_column(width=_TIME_WIDTH, justify="right")
+        table.add_column(ratio=1, overflow="ellipsis", no_wrap=True)
         for row in self._rows.values():
             table.add_row(*self._cells(row))
         return Group(table)
@@ -241,7 +244,7 @@ class Rich(AbstractContextManager):
         }
         bar: ProgressBar | str = ""
         if row.state == "running" and row.share is not None:
-            bar = ProgressBar(total=1.0, completed=row.share, width=20)
+            bar = ProgressBar(total=1.0, completed=row.share, width=_BAR_WIDTH)
         if row.state == "cached":
             bar = Text("unchanged", style="cyan")
         seconds = "" if row.state == "waiting" else format_seconds(row.elapsed())

@@ -57,12 +57,16 @@ def test_without_a_terminal_lines_are_printed(monkeypatch):
     assert lines[4] == "      done in 12 s: eval accuracy 98 %"
 
 
-def test_in_a_terminal_the_table_shows_every_component_and_the_last_state_stays():
+def test_in_a_terminal_the_table_shows_every_component_and_stays_after_an_error():
     console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
-    with view.Rich(console, ["ExampleGen", "Trainer", "Pusher"]) as live:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        view.Rich(console, ["ExampleGen", "Trainer", "Pusher"]) as live,
+    ):
         _show(live)
         live.started("Pusher")
         live.failed("Pusher")
+        raise KeyboardInterrupt
     shown = console.file.getvalue()
     last = shown[shown.rindex("ExampleGen") :]
     assert "Trainer" in last
