@@ -1,5 +1,6 @@
 """The strategies by name."""
 
+import functools
 import logging
 
 import tensorflow as tf
@@ -8,8 +9,13 @@ MIRRORED = "mirrored"
 ONE_DEVICE = "one_device"
 
 
+@functools.cache
 def make(name: str) -> tf.distribute.Strategy:
-    """Returns the strategy called `name`.
+    """Returns the strategy called `name`, the same object every time.
+
+    TensorFlow keeps the shapes of collective operations for as long as the process lives, under
+    numbers that every strategy counts from the same start: with a second strategy over the same
+    devices, synchronised batch normalisation fails with a shape mismatch.
 
     Args:
         name: `"mirrored"`: a replica on every visible GPU, or on every logical CPU device where

@@ -47,6 +47,8 @@ def make(name, precision="float32", learning_rate=0.05, **arguments):
 def test_mirrored_means_both_devices_here():
     assert strategy.make("mirrored").num_replicas_in_sync == 2
     assert strategy.make("one_device").num_replicas_in_sync == 1
+    # A second strategy over the same devices would reuse the numbers of collective operations.
+    assert strategy.make("mirrored") is strategy.make("mirrored")
 
 
 @pytest.mark.slow
