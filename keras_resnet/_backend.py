@@ -51,6 +51,18 @@ def run_if(keep: Any, run: Callable[[], Any], skip: Callable[[], Any]) -> Any:
     return ops.cond(keep, jax.checkpoint(traced_run, prevent_cse=False, policy=policy), skip)
 
 
+def compiles_conditionals_well() -> bool:
+    """Whether XLA makes good code of convolutions in a conditional (`conditional_convolution`).
+
+    On JAX we see to it; TensorFlow leaves us no say in how XLA gets its gradients.
+    """
+    if keras.config.backend() != "tensorflow":
+        return True
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 def _keep_convolutions(primitive: Any, *_: Any, **__: Any) -> bool:
     return primitive.name == "conv_general_dilated"
 

@@ -359,6 +359,16 @@ def test_fit(mode, jit_compile):
     assert [int(ops.convert_to_numpy(v)[1]) for v in counters] == [8] * 3
 
 
+def test_what_xla_makes_slow_is_not_compiled_unasked():
+    compiles = _backend.compiles_conditionals_well()
+    assert StochasticDepth(0.5, "batch").supports_jit == compiles
+    assert StochasticDepth(0.5, "sample").supports_jit
+    assert StochasticDepth(0.0, "batch").supports_jit
+    model = network()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    assert model.jit_compile == compiles
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_fit_in_mixed_precision(policy):
     previous = keras.config.dtype_policy()
