@@ -11,6 +11,7 @@ import keras
 
 from keras_resnet._validation import check_choice, check_flag, check_integer
 from keras_resnet.config import ResNetConfig
+from keras_resnet.layers._composite import synchronizes
 from keras_resnet.layers.bottleneck_block import BottleneckBlock
 from keras_resnet.layers.residual_block import ResidualBlock
 from keras_resnet.layers.stem import Stem, stem_strides
@@ -146,7 +147,7 @@ def network_parts(
         "axis": 1 if data_format == "channels_first" else 3,
         "momentum": config.bn_momentum,
         "epsilon": config.bn_epsilon,
-        "synchronized": config.bn_synchronized,
+        "synchronized": synchronizes(config.bn_synchronized),
     }
     common = {
         "order": config.order,

@@ -129,10 +129,19 @@ class CompositeLayer(keras.Layer):
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
             gamma_initializer="zeros" if zero_gamma else "ones",
-            synchronized=self.bn_synchronized,
+            synchronized=synchronizes(self.bn_synchronized),
             dtype=self.dtype_policy,
             name=name,
         )
+
+
+def synchronizes(bn_synchronized: bool) -> bool:
+    """The argument `synchronized` of Keras' batch norm.
+
+    JAX compiles one program for the batch of all devices, so that its statistics are synchronised
+    in any case; Keras refuses the argument there.
+    """
+    return bn_synchronized and keras.config.backend() != "jax"
 
 
 def with_channels(shape: Shape, channels: int, data_format: str) -> Shape:

@@ -54,11 +54,14 @@ def test_same_logits_as_keras_applications(depth, version):
     sources = {variable.path: variable for variable in theirs.variables}
     for variable in ours.variables:
         layer, _, name = variable.path.rpartition("/")
-        variable.assign(sources.pop(f"{_their_layer(layer, version == 'V2')}/{name}"))
+        source = sources.pop(f"{_their_layer(layer, version == 'V2')}/{name}")
+        # By value: predicting on JAX gives away the arrays of the model, shared ones too.
+        variable.assign(keras.ops.convert_to_numpy(source))
     assert not sources
 
     images = np.random.default_rng(1).normal(size=(2, SIZE, SIZE, 3)).astype("float32")
     expected = theirs.predict(images, verbose=0)
     received = ours.predict(images, verbose=0)
-    assert np.abs(received - expected).max() <= 1e-5 * np.abs(expected).max()
+    error = np.abs(received - expected).max() / np.abs(expected).max()
+    assert error <= 1e-5
     assert np.std(expected) > 1e-3  # the logits say something

@@ -100,7 +100,8 @@ def test_batch_norm_is_what_the_configuration_says():
         if isinstance(layer, keras.layers.BatchNormalization)
     ]
     assert len(layers) == 2 + 6 * 3 + 1
-    expected = {(1.001e-5, 0.99, True)}
+    # On JAX batch norm is synchronised without being asked, and refuses to be asked.
+    expected = {(1.001e-5, 0.99, keras.config.backend() != "jax")}
     assert {(bn.epsilon, bn.momentum, bn.synchronized) for bn in layers} == expected
 
 
