@@ -1,4 +1,6 @@
+import dataclasses
 import inspect
+import time
 
 import keras
 import numpy as np
@@ -367,6 +369,38 @@ def test_what_xla_makes_slow_is_not_compiled_unasked():
     model = network()
     model.compile("sgd", "sparse_categorical_crossentropy")
     assert model.jit_compile == compiles
+
+
+def test_a_dropped_branch_takes_no_time():
+    """CPU time, with a wide margin; `benchmarks/stochastic_depth.py` measures what it is."""
+    config = ResNetConfig(
+        depths=(4,),
+        widths=(16,),
+        block="basic",
+        stem="cifar",
+        stem_width=16,
+        stem_pool=None,
+        drop_path_mode="batch",
+        drop_path_schedule="stage",
+        image_size=32,
+        default_classes=3,
+    )
+    random = np.random.default_rng(0)
+    images, labels = random.normal(size=(64, 32, 32, 3)).astype("float32"), np.arange(64) % 3
+
+    def seconds(rate):
+        model = ResNet(dataclasses.replace(config, drop_path_rate=rate), seed=1)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        model.train_on_batch(images, labels)
+        times = []
+        for _ in range(5):
+            start = time.process_time()
+            model.train_on_batch(images, labels)
+            times.append(time.process_time() - start)
+        return min(times)
+
+    always, never = 1 - 1e-7, 1e-7
+    assert seconds(always) < 0.6 * seconds(never)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
