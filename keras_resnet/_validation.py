@@ -41,3 +41,10 @@ def check_fraction(argument: str, value: Any) -> None:
 def check_flag(argument: str, value: Any) -> None:
     """Raises ValueError unless `value` is True or False."""
     check_choice(argument, value, (True, False))
+
+
+def check_positive(argument: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a number above 0."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or value <= 0:
+        raise ValueError(f"`{argument}` must be a number above 0. Received: {argument}={value!r}")

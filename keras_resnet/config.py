@@ -1,7 +1,6 @@
 """The one description of any member of the family."""
 
 import dataclasses
-import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from keras_resnet._validation import (
     check_flag,
     check_fraction,
     check_integer,
+    check_positive,
     check_rate,
 )
 from keras_resnet.layers._composite import CONV_BIAS
@@ -154,10 +154,7 @@ class ResNetConfig:
             _check_known("kernel_initializer", self.kernel_initializer, keras.initializers.get)
         check_flag("zero_init_residual", self.zero_init_residual)
         check_rate("bn_momentum", self.bn_momentum)
-        if not isinstance(self.bn_epsilon, numbers.Real) or self.bn_epsilon <= 0:
-            raise ValueError(
-                f"`bn_epsilon` must be a number above 0. Received: bn_epsilon={self.bn_epsilon!r}"
-            )
+        check_positive("bn_epsilon", self.bn_epsilon)
         check_flag("bn_synchronized", self.bn_synchronized)
         for name in ("block_dropout_rate", "drop_path_rate", "dropout_rate"):
             check_rate(name, getattr(self, name))

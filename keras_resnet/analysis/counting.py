@@ -77,6 +77,10 @@ def count(
     """
     if isinstance(model, ResNetConfig):
         return _count_config(model, input_shape, classes, include_top)
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`model` must be a Keras model or a ResNetConfig. Received: model={model!r}"
+        )
     shape = tuple(model.input_shape[1:] if input_shape is None else input_shape)
     _check_sizes(shape)
     return _count_layer(model, (1, *shape))

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet._validation import check_choice
+from keras_resnet._validation import check_choice, check_flag, check_positive, check_rate
 from keras_resnet.layers._convolution import Convolution
 
 Shape = tuple[int | None, ...]
@@ -58,6 +58,10 @@ class CompositeLayer(keras.Layer):
         super().__init__(**kwargs)
         data_format = data_format or keras.config.image_data_format()
         check_choice("data_format", data_format, ("channels_last", "channels_first"))
+        check_rate("bn_momentum", bn_momentum)
+        check_positive("bn_epsilon", bn_epsilon)
+        check_flag("bn_synchronized", bn_synchronized)
+        self.input_spec = keras.layers.InputSpec(ndim=4)
         self.kernel_initializer = (
             he_fan_out()
             if kernel_initializer is None

@@ -110,8 +110,9 @@ class Stem(CompositeLayer):
             data_format=data_format,
             **kwargs,
         )
-        check_integer("filters", filters, minimum=4 if kind.startswith("deep") else 1)
         check_choice("kind", kind, STEMS)
+        # An eighth of them is the unit of the tiered widths, a half that of the deep ones.
+        check_integer("filters", filters, minimum={"deep": 2, "deep_tiered": 8}.get(kind, 1))
         check_choice("pool", pool, STEM_POOLS)
         check_choice("order", order, ORDERS)
         check_choice("conv_bias", conv_bias, CONV_BIAS)

@@ -230,6 +230,9 @@ BAD_ARGUMENTS = [
     (BottleneckBlock, {"filters": 8, "base_width": 4}, r"`base_width` must be at least.*=4"),
     (Shortcut, {"filters": 8, "strides": 0}, r"`strides` must be.*strides=0"),
     (Stem, {"filters": 8, "pool": "avg"}, r"`pool` must be one of 'max'.*pool='avg'"),
+    (Stem, {"filters": 8, "kind": 3}, r"`kind` must be one of 'imagenet'.*kind=3"),
+    (Stem, {"filters": 4, "kind": "deep_tiered"}, r"`filters` must be.*at least 8.*filters=4"),
+    (Stem, {"filters": 8, "bn_epsilon": 0}, r"`bn_epsilon` must be a number above 0.*=0"),
     (Stem, {"filters": 8, "data_format": "NCHW"}, r"`data_format` must be one of.*'NCHW'"),
 ]
 
