@@ -1,112 +1,204 @@
-"""The Beam pipeline of ExampleGen: check, split, shard, write in an order that never changes."""
+"""The Beam pipeline of ExampleGen: normalise, compare, split, write in an order that never changes.
 
-import functools
-import hashlib
+Images are decoded once. Their bytes go to a spool on the disk at once, and only what is known of
+them is shuffled between workers; the shards are assembled from the spool.
+"""
+
 import json
+import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import apache_beam as beam
+from apache_beam.pvalue import AsDict, TaggedOutput
 
 from pipeline import files
 from pipeline.beam import execution
-from pipeline.errors import DataError
 from pipeline.orchestration.artifact import Progress
-from pipeline.records import examples, images, manifest, tfrecord
+from pipeline.records import duplicates, examples, images, manifest, tfrecord
+from pipeline.records.duplicates import Candidate
 from pipeline.records.sources import Reference, Source
 
 _COUNTER = "ingest"
-_REJECTED = "rejected"
+_QUARANTINE = "quarantine"
+_DUPLICATE = "duplicate"
 _PLACES = 1 << 32
+_SHARD_BYTES = 128 << 20
 
 
-def run(
-    source: Source, parameters: Any, destination: Path, progress: Progress
-) -> tuple[manifest.Manifest, list[dict[str, str]]]:
+@dataclass(frozen=True)
+class Ingested:
+    """What came of the images of a source.
+
+    Args:
+        contents: The manifest of what was written.
+        quarantined: Name, class, SHA-256 and reason of each image that cannot be used.
+        duplicates: Name, class and SHA-256 of each image that was dropped, and what was kept.
+    """
+
+    contents: manifest.Manifest
+    quarantined: list[dict[str, str]]
+    duplicates: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """Where the bytes of an image wait for their shard."""
+
+    file: str
+    offset: int
+    length: int
+
+
+def run(source: Source, parameters: Any, destination: Path, progress: Progress) -> Ingested:
     """Writes the images of `source` below `destination`.
 
     The bytes of every shard depend on the images and the parameters alone: an image goes to the
-    split and the shard that its own SHA-256 names, and a shard is sorted by it. Only references
-    are shuffled between workers, never images.
+    split and the shard that the SHA-256 of its pixels names, and a shard is sorted by it.
 
     Args:
         source: The images.
         parameters: Those of ExampleGen.
         destination: Directory of the Examples artifact.
         progress: Receives the number of images done.
-
-    Returns:
-        The manifest of what was written, and name and reason of each image that was not.
-
-    Raises:
-        DataError: An image changed while it was read.
     """
-    results = destination / f".results-{uuid.uuid4().hex}"
-    # Every image is read twice: to check it, and to write it.
-    with execution.pipeline(progress, _COUNTER, 2 * len(source.references)) as pipeline:
-        checked = (
+    spool = destination / f".spool-{uuid.uuid4().hex}"
+    spool.mkdir()
+    results = spool / "results.json"
+    with execution.pipeline(progress, _COUNTER, len(source.references)) as pipeline:
+        normalized = (
             pipeline
             | "List" >> beam.Create(source.references)
             | "Spread" >> beam.Reshuffle()
-            | "Check" >> beam.ParDo(Check(source, parameters)).with_outputs(_REJECTED, main="good")
+            | "Normalize" >> beam.ParDo(Normalize(source, spool)).with_outputs(main="good")
         )
-        summaries = (
-            checked.good
+        compared = (
+            normalized.good
+            | "Gather equal pixels" >> beam.GroupByKey()
+            | "Compare" >> beam.ParDo(Compare(parameters.splits)).with_outputs(main="kept")
+        )
+        counts = (
+            compared.kept
+            | "Sizes" >> beam.Map(lambda kept: (kept[0], kept[1][1].length))
+            | "Size of splits" >> beam.CombinePerKey(sum)
+            | "Shards of splits"
+            >> beam.MapTuple(lambda split, size: (split, parameters.shards or shards_for(size)))
+        )
+        shards = (
+            compared.kept
+            | "Choose shards" >> beam.Map(_with_shard, AsDict(counts))
             | "Gather shards" >> beam.GroupByKey()
-            | "Write shards" >> beam.Map(write_shard, source, parameters.shards, destination)
+            | "Write shards" >> beam.Map(write_shard, spool, destination)
         )
         (
-            (summaries, checked[_REJECTED])
+            (
+                shards,
+                normalized[_QUARANTINE] | "Bad" >> beam.Map(lambda e: {_QUARANTINE: e}),
+                compared[_QUARANTINE] | "Conflicts" >> beam.Map(lambda e: {_QUARANTINE: e}),
+                compared[_DUPLICATE] | "Duplicates" >> beam.Map(lambda e: {_DUPLICATE: e}),
+            )
             | "Join results" >> beam.Flatten()
             | "Collect results" >> beam.combiners.ToList()
             | "Write results" >> beam.Map(lambda found: files.write_json(results, found))
         )
-    entries = _take_results(results)
-    rejected = sorted((e for e in entries if "reason" in e), key=lambda entry: entry["name"])
-    shards = sorted((e for e in entries if "file" in e), key=lambda entry: entry["file"])
-    return _manifest(source, parameters, shards), rejected
+    entries = json.loads(results.read_text())
+    shutil.rmtree(spool)
+
+    def listed(kind: str) -> list[dict[str, str]]:
+        return sorted((e[kind] for e in entries if kind in e), key=lambda entry: entry["name"])
+
+    return Ingested(
+        _manifest(source, parameters.splits, [e for e in entries if "file" in e]),
+        listed(_QUARANTINE),
+        listed(_DUPLICATE),
+    )
 
 
-class Check(beam.DoFn):
-    """Reads and decodes the image of each reference, and decides where it goes.
+class Normalize(beam.DoFn):
+    """Reads, decodes and normalises the image of each reference, and spools its bytes.
 
-    Yields `((split, shard), (key, label, reference))`, and the tag `rejected` for images that
-    cannot be used, as `{"name", "reason"}`.
+    Yields `(pixels, (Candidate, Spooled))`, and to the tag `quarantine` what cannot be used.
     """
 
-    def __init__(self, source: Source, parameters: Any):
+    def __init__(self, source: Source, spool: Path):
         self._read = source.read
         self._labels = {text: label for label, text in enumerate(source.classes)}
-        self._parameters = parameters
+        self._spool = spool
+        self._file: BinaryIO
+
+    def start_bundle(self) -> None:
+        """Opens a spool file of this bundle's own."""
+        self._file = (self._spool / uuid.uuid4().hex).open("xb")
+
+    def finish_bundle(self) -> None:
+        """Closes the spool file; its images are readable from now on."""
+        self._file.close()
 
     def process(self, reference: Reference) -> Iterator[Any]:
         """Yields what becomes of one reference."""
         execution.tick(_COUNTER)
+        encoded = b""
         try:
             encoded = self._read(reference)
-            images.inspect(encoded)
-        except images.BadImageError as error:
-            yield beam.pvalue.TaggedOutput(
-                _REJECTED, {"name": reference.name, "reason": str(error)}
-            )
+            image = images.normalize(encoded)
+        except (images.BadImageError, OSError) as error:
+            reason = "unreadable" if isinstance(error, OSError) else str(error)
+            digest = sha256(encoded).hexdigest()
+            entry = duplicates.entry(reference.name, reference.text, digest, reason)
+            yield TaggedOutput(_QUARANTINE, entry)
             return
-        key = hashlib.sha256(encoded).hexdigest()
-        split = reference.split or assign_split(key, self._parameters.splits)
-        shard = int(key[8:16], 16) % self._parameters.shards
-        yield (split, shard), (key, self._labels[reference.text], reference)
+        candidate = Candidate(
+            name=reference.name,
+            text=reference.text,
+            label=self._labels[reference.text],
+            split=reference.split,
+            pixels=image.pixels,
+            digest=sha256(encoded).hexdigest(),
+            format=image.format,
+            height=image.height,
+            width=image.width,
+        )
+        place = Spooled(self._file.name, self._file.tell(), len(image.encoded))
+        self._file.write(image.encoded)
+        yield image.pixels, (candidate, place)
 
 
-def assign_split(key: str, splits: dict[str, float]) -> str:
-    """Returns the split of the image whose SHA-256 is `key`: the same in every run.
+class Compare(beam.DoFn):
+    """Decides between images of equal pixels, and gives each that is kept its split.
+
+    Yields `(split, (Candidate, Spooled))`, and to the tags `quarantine` and `duplicate` the rest.
+    """
+
+    def __init__(self, splits: dict[str, float]):
+        self._splits = splits
+
+    def process(self, element: tuple[str, Iterable[tuple[Candidate, Spooled]]]) -> Iterator[Any]:
+        """Yields what becomes of all images of one picture."""
+        pixels, members = element
+        places = dict(members)
+        decision = duplicates.decide(list(places))
+        for candidate in decision.kept:
+            split = candidate.split or assign_split(pixels, self._splits)
+            yield split, (candidate, places[candidate])
+        for entry in decision.conflicting:
+            yield TaggedOutput(_QUARANTINE, entry)
+        for entry in decision.dropped:
+            yield TaggedOutput(_DUPLICATE, entry)
+
+
+def assign_split(pixels: str, splits: dict[str, float]) -> str:
+    """Returns the split of the image whose pixels have this SHA-256: the same in every run.
 
     Args:
-        key: Hexadecimal digest.
+        pixels: Hexadecimal digest.
         splits: The share of each split, in order; together 1.
     """
-    place = int(key[:8], 16) / _PLACES
+    place = int(pixels[:8], 16) / _PLACES
     for name, share in splits.items():
         place -= share
         if place < 0:
@@ -114,67 +206,68 @@ def assign_split(key: str, splits: dict[str, float]) -> str:
     return name  # rounding left a sliver behind the last
 
 
+def shards_for(size: int) -> int:
+    """Returns the number of shards for so many bytes: one for every 128 MiB begun."""
+    return max(1, -(-size // _SHARD_BYTES))
+
+
+def _with_shard(
+    kept: tuple[str, tuple[Candidate, Spooled]], counts: dict[str, int]
+) -> tuple[tuple[str, int, int], tuple[Candidate, Spooled]]:
+    split, (candidate, place) = kept
+    # Bits of the digest that `assign_split` does not look at.
+    shard = int(candidate.pixels[8:16], 16) % counts[split]
+    return (split, shard, counts[split]), (candidate, place)
+
+
 def write_shard(
-    element: tuple[tuple[str, int], Iterable[tuple[str, int, Reference]]],
-    source: Source,
-    shards: int,
+    element: tuple[tuple[str, int, int], Iterable[tuple[Candidate, Spooled]]],
+    spool: Path,
     destination: Path,
 ) -> dict[str, Any]:
-    """Writes one shard, sorted by key, and returns its entry for the manifest."""
-    (split, shard), members = element
-    counts: Counter[str] = Counter()
+    """Writes one shard, sorted by the digest of the pixels; returns its entry for the manifest."""
+    (split, shard, shards), members = element
+    ordered = sorted(members, key=lambda member: (member[0].pixels, member[0].name))
     name = f"Split-{split}/data_tfrecord-{shard:05}-of-{shards:05}"
     path = destination / name
     path.parent.mkdir(parents=True, exist_ok=True)
     # A runner may try a bundle twice, or twice at once.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    ordered = sorted(members, key=lambda member: (member[0], member[2].name))
-    payloads = map(functools.partial(_payload, source=source, counts=counts), ordered)
-    summary = tfrecord.write(temporary, payloads)
+    temporary = spool / f"shard-{uuid.uuid4().hex}"
+    summary = tfrecord.write(temporary, (_payload(*member) for member in ordered))
     temporary.replace(path)
-    return {
-        "file": name,
-        "split": split,
-        "records": summary.records,
-        "bytes": summary.bytes,
-        "crc32c": summary.crc32c,
-        "class_counts": dict(counts),
-    }
+    counts = Counter(candidate.text for candidate, _ in ordered)
+    return {"file": name, "split": split, "class_counts": dict(counts), **asdict(summary)}
 
 
-def _payload(member: tuple[str, int, Reference], source: Source, counts: Counter[str]) -> bytes:
-    key, label, reference = member
-    encoded = source.read(reference)
-    format_, height, width = images.inspect(encoded)
-    example = examples.ImageExample(
-        encoded, format_, height, width, label, reference.text, reference.name
+def _payload(candidate: Candidate, place: Spooled) -> bytes:
+    with Path(place.file).open("rb") as file:
+        file.seek(place.offset)
+        encoded = file.read(place.length)
+    return examples.serialize(
+        examples.ImageExample(
+            encoded=encoded,
+            format=candidate.format,
+            height=candidate.height,
+            width=candidate.width,
+            label=candidate.label,
+            text=candidate.text,
+            filename=candidate.name,
+        )
     )
-    if example.key != key:
-        raise DataError(f"{reference.name}: changed while it was read; run again")
-    counts[reference.text] += 1
-    execution.tick(_COUNTER)
-    return examples.serialize(example)
 
 
-def _manifest(source: Source, parameters: Any, shards: list[dict[str, Any]]) -> manifest.Manifest:
-    splits = {}
-    for name in parameters.splits:
-        own = [entry for entry in shards if entry["split"] == name]
-        counts: Counter[str] = Counter()
-        for entry in own:
-            counts.update(entry["class_counts"])
-        splits[name] = manifest.Split(
+def _manifest(
+    source: Source, splits: Iterable[str], entries: list[dict[str, Any]]
+) -> manifest.Manifest:
+    found = {}
+    for name in splits:
+        own = sorted((e for e in entries if e["split"] == name), key=lambda entry: entry["file"])
+        counts = sum((Counter(entry["class_counts"]) for entry in own), Counter())
+        found[name] = manifest.Split(
             shards=tuple(
                 manifest.Shard(**{key: entry[key] for key in manifest.Shard.model_fields})
                 for entry in own
             ),
             class_counts={text: counts[text] for text in source.classes},
         )
-    return manifest.Manifest(classes=source.classes, splits=splits)
-
-
-def _take_results(path: Path) -> list[dict[str, Any]]:
-    """Returns the results that the pipeline left in `path`, and removes the file."""
-    entries = json.loads(path.read_text())
-    path.unlink()
-    return entries
+    return manifest.Manifest(classes=source.classes, splits=found)

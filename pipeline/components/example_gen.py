@@ -1,7 +1,8 @@
 """ExampleGen: reads images from a source, checks them and writes sharded records of each split."""
 
 import json
-from typing import Annotated
+from collections import Counter
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -10,10 +11,11 @@ from pipeline.errors import DataError
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 from pipeline.parameters import Fraction, NonEmpty, Positive, parameters
 from pipeline.records import sources
+from pipeline.records.manifest import Manifest
 
 OUTPUTS = {"examples": "Examples"}
 
-_SHOWN = 3
+_COMMONEST = 10
 
 
 @parameters
@@ -22,19 +24,19 @@ class Parameters:
 
     Args:
         source: `"digits"` or the path of a folder of class folders.
-        splits: The share of each split. An image goes where the SHA-256 of its bytes says, so
-            that it stays in its split from run to run and equal images share one. A source whose
-            folders name splits is split as it says.
-        shards: The number of files per split.
-        max_rejected: The share of images that may be unreadable before the run stops.
+        splits: The share of each split. An image goes where the SHA-256 of its pixels says, so
+            that it stays in its split from run to run, whatever is added. A source whose folders
+            name splits is split as it says.
+        shards: The number of files per split; by default one for every 128 MiB.
+        max_bad_fraction: The share of images that may be quarantined before the run stops.
     """
 
     source: NonEmpty = sources.DIGITS
     splits: dict[NonEmpty, Annotated[float, Field(gt=0.0, le=1.0)]] = Field(
         default_factory=lambda: {"train": 0.8, "eval": 0.1, "test": 0.1}
     )
-    shards: Positive = 1
-    max_rejected: Fraction = 0.01
+    shards: Positive | None = None
+    max_bad_fraction: Fraction = 0.05
 
     @model_validator(mode="after")
     def _complete(self) -> "Parameters":
@@ -61,23 +63,26 @@ def run(
     parameters: Parameters,
     context: Context,
 ) -> Outcome:
-    """Writes `Split-<name>/data_tfrecord-*`, `manifest.json` and `rejected.jsonl`."""
+    """Writes `Split-<name>/data_tfrecord-*`, `manifest.json` and the account of every image.
+
+    `quarantine.jsonl` and `duplicates.jsonl` say of each image that was not written why;
+    `account.json` counts, per class, seen = written + quarantined + duplicates.
+    """
     from pipeline.beam import ingest
 
     source = sources.open_source(parameters.source)
     examples = outputs["examples"]
-    written, rejected = ingest.run(source, parameters, examples.uri, context.progress)
-
-    files.write_text(
-        examples.uri / "rejected.jsonl", "".join(json.dumps(entry) + "\n" for entry in rejected)
-    )
-    share = len(rejected) / len(source.references)
-    if share > parameters.max_rejected:
-        shown = ", ".join(f"{entry['name']} ({entry['reason']})" for entry in rejected[:_SHOWN])
-        raise DataError(
-            f"{len(rejected)} of {len(source.references)} images cannot be used ({share:.1%}; "
-            f"max_rejected is {parameters.max_rejected:.1%}), such as {shown}"
-        )
+    ingested = ingest.run(source, parameters, examples.uri, context.progress)
+    for name, entries in (
+        ("quarantine", ingested.quarantined),
+        ("duplicates", ingested.duplicates),
+    ):
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        files.write_text(examples.uri / f"{name}.jsonl", lines)
+    written = ingested.contents
+    account = balance(source, written, ingested.quarantined, ingested.duplicates)
+    files.write_json(examples.uri / "account.json", account)
+    _refuse_too_many(ingested.quarantined, account["all"]["seen"], parameters.max_bad_fraction)
     written.save(examples.uri)
     examples.properties.update(
         span=0,
@@ -86,7 +91,56 @@ def run(
         file_format=written.file_format,
         payload_format=written.payload_format,
     )
-    shards = sum(len(split.shards) for split in written.splits.values())
     counts = " + ".join(f"{split.examples:,} {name}" for name, split in written.splits.items())
-    result = f"{counts} images of {len(written.classes)} classes in {shards} shards"
-    return Outcome(result + (f", {len(rejected)} rejected" if rejected else ""))
+    lost = "".join(
+        f", {account['all'][kind]:,} {kind}"
+        for kind in ("quarantined", "duplicates")
+        if account["all"][kind]
+    )
+    return Outcome(f"{counts} images of {len(written.classes)} classes{lost}")
+
+
+def balance(
+    source: sources.Source,
+    written: Manifest,
+    quarantined: list[dict[str, Any]],
+    duplicates: list[dict[str, Any]],
+) -> dict[str, dict[str, int]]:
+    """Returns how many images of each class, and of all, were seen and what became of them.
+
+    Raises:
+        DataError: They do not add up: an image was lost or slipped in.
+    """
+    columns = {
+        "seen": Counter(reference.text for reference in source.references),
+        "written": sum(
+            (Counter(split.class_counts) for split in written.splits.values()), Counter()
+        ),
+        "quarantined": Counter(entry["class"] for entry in quarantined),
+        "duplicates": Counter(entry["class"] for entry in duplicates),
+    }
+    rows = {
+        text: {name: column[text] for name, column in columns.items()} for text in source.classes
+    }
+    rows = {"all": {name: column.total() for name, column in columns.items()}} | rows
+    for text, row in rows.items():
+        if row["seen"] != row["written"] + row["quarantined"] + row["duplicates"]:
+            raise DataError(f"the account of {text!r} does not add up: {row}")
+    return rows
+
+
+def _refuse_too_many(quarantined: list[dict[str, Any]], seen: int, allowed: float) -> None:
+    share = len(quarantined) / seen
+    if share <= allowed:
+        return
+    first = {}
+    for entry in quarantined:
+        first.setdefault(entry["reason"], entry["name"])
+    commonest = Counter(entry["reason"] for entry in quarantined).most_common(_COMMONEST)
+    shown = ", ".join(
+        f"{reason} {count} times (first: {first[reason]})" for reason, count in commonest
+    )
+    raise DataError(
+        f"{len(quarantined)} of {seen} images cannot be used ({share:.1%}; example_gen."
+        f"max_bad_fraction is {allowed:.1%}): {shown}"
+    )

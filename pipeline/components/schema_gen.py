@@ -64,7 +64,7 @@ def infer(dataset):
                 seen = (bucket.label for bucket in statistics.string_stats.rank_histogram.buckets)
                 feature.string_domain.value.extend(sorted(seen))
             case examples.FORMAT:
-                feature.string_domain.value.extend(sorted(images.FORMATS.values()))
+                feature.string_domain.value.extend(images.STORED_FORMATS)
             case examples.LABEL:
                 feature.int_domain.min = 0
                 feature.int_domain.max = int(statistics.num_stats.max)

@@ -1,14 +1,17 @@
 import hashlib
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline import files
 from pipeline.beam import ingest
 from pipeline.errors import DataError
-from pipeline.records import examples, manifest, tfrecord
+from pipeline.records import images, manifest
 from tests.pipeline import builders
 
 _SPLITS = {"train": 0.8, "eval": 0.1, "test": 0.1}
@@ -23,46 +26,134 @@ def test_the_same_images_give_the_same_bytes_whatever_their_order(tmp_path, monk
     assert files.tree_digest(first.uri) == files.tree_digest(second.uri)
 
 
-def test_every_image_arrives_once_in_the_split_of_its_content(tmp_path):
-    source = builders.image_folder(tmp_path / "images")
+def test_every_image_arrives_once_in_the_split_of_its_pixels(tmp_path):
+    source = builders.image_folder(tmp_path / "images", images=40)
     written, _ = builders.examples(tmp_path / "a", source, shards=2)
     contents = manifest.load(written.uri)
     seen = {}
     for name in contents.splits:
         for example in manifest.examples_of(written.uri, contents, name):
-            assert ingest.assign_split(example.key, _SPLITS) == name
+            pixels = images.normalize(example.encoded).pixels
+            assert ingest.assign_split(pixels, _SPLITS) == name
             assert contents.classes[example.label] == example.text
             assert (example.height, example.width, example.format) == (12, 10, "png")
             seen[example.filename] = example.encoded
     assert seen == {str(path): path.read_bytes() for path in source.rglob("*.png")}
-    for path in written.uri.glob("Split-*/*"):
-        keys = [examples.parse(payload).key for payload in tfrecord.read(path)]
-        assert keys == sorted(keys)
+    assert sorted(path.name for path in written.uri.iterdir()) == [
+        "Split-eval",
+        "Split-test",
+        "Split-train",
+        "account.json",
+        "duplicates.jsonl",
+        "manifest.json",
+        "quarantine.jsonl",
+    ]
 
 
-def test_bad_images_are_listed_with_their_reason_and_the_rest_goes_on(tmp_path):
+def entries(artifact, name):
+    return [json.loads(line) for line in (artifact.uri / f"{name}.jsonl").read_text().splitlines()]
+
+
+def account(artifact):
+    return json.loads((artifact.uri / "account.json").read_text())
+
+
+def test_bad_images_are_quarantined_with_their_reason_and_the_rest_goes_on(tmp_path):
     source = builders.image_folder(tmp_path / "images")
-    (source / "cat" / "cut.png").write_bytes((source / "cat" / "000.png").read_bytes()[:-30])
+    cut = (source / "cat" / "000.png").read_bytes()[:-30]
+    (source / "cat" / "cut.png").write_bytes(cut)
     (source / "dog" / "page.jpg").write_text("<html>")
-    written, result = builders.examples(tmp_path / "a", source, max_rejected=0.1)
-    lines = (written.uri / "rejected.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [
-        {"name": str(source / "cat" / "cut.png"), "reason": "damaged"},
-        {"name": str(source / "dog" / "page.jpg"), "reason": "not_an_image"},
+    written, result = builders.examples(tmp_path / "a", source)
+    assert entries(written, "quarantine") == [
+        {
+            "name": str(source / "cat" / "cut.png"),
+            "class": "cat",
+            "sha256": hashlib.sha256(cut).hexdigest(),
+            "reason": "damaged",
+        },
+        {
+            "name": str(source / "dog" / "page.jpg"),
+            "class": "dog",
+            "sha256": hashlib.sha256(b"<html>").hexdigest(),
+            "reason": "not_an_image",
+        },
     ]
     assert manifest.load(written.uri).examples == 40
-    assert result.endswith("2 rejected")
+    assert result.endswith(", 2 quarantined")
+    row = {"seen": 21, "written": 20, "quarantined": 1, "duplicates": 0}
+    assert account(written) == {
+        "all": {"seen": 42, "written": 40, "quarantined": 2, "duplicates": 0},
+        "cat": row,
+        "dog": row,
+    }
 
 
-def test_too_many_bad_images_stop_the_run(tmp_path):
+def test_too_many_bad_images_stop_the_run_with_the_commonest_reasons(tmp_path):
     source = builders.image_folder(tmp_path / "images")
-    (source / "cat" / "empty.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"1 of 41 images cannot be used .*empty.png \(empty\)"):
+    for number in range(3):
+        (source / "cat" / f"empty{number}.png").write_bytes(b"")
+    (source / "dog" / "page.png").write_text("<html>")
+    with pytest.raises(
+        DataError,
+        match=r"4 of 44 images cannot be used \(9.1%; .*max_bad_fraction is 5.0%\): "
+        r"empty 3 times \(first: .*empty0.png\), not_an_image 1 times",
+    ):
         builders.examples(tmp_path / "a", source)
 
 
+def test_of_equal_pictures_one_is_kept_and_contradictions_are_quarantined(tmp_path):
+    source = builders.image_folder(tmp_path / "images")
+    # The same picture in another format under the same label, and a copy under another label.
+    with Image.open(source / "cat" / "003.png") as picture:
+        picture.save(source / "cat" / "again.bmp")
+    shutil.copy(source / "cat" / "005.png", source / "dog" / "copy.png")
+    written, result = builders.examples(tmp_path / "a", source)
+    (dropped,) = entries(written, "duplicates")
+    assert dropped["name"] == str(source / "cat" / "again.bmp")
+    assert dropped["kept"] == str(source / "cat" / "003.png")
+    conflicting = entries(written, "quarantine")
+    assert [entry["name"] for entry in conflicting] == [
+        str(source / "cat" / "005.png"),
+        str(source / "dog" / "copy.png"),
+    ]
+    assert {(e["reason"], e["classes"]) for e in conflicting} == {
+        ("conflicting_labels", "cat and dog")
+    }
+    assert account(written)["all"] == {"seen": 42, "written": 39, "quarantined": 2, "duplicates": 1}
+    assert result.endswith(", 2 quarantined, 1 duplicates")
+
+
+def test_the_copy_in_the_training_split_goes(tmp_path):
+    builders.image_folder(tmp_path / "images" / "train")
+    builders.image_folder(tmp_path / "images" / "test", images=3)  # the first three again
+    written, _ = builders.examples(tmp_path / "a", tmp_path / "images")
+    contents = manifest.load(written.uri)
+    assert {name: split.examples for name, split in contents.splits.items()} == {
+        "train": 34,
+        "eval": 0,
+        "test": 6,
+    }
+
+
+def test_the_conflicting_pairs_among_real_photos_are_found(real_images, tmp_path):
+    """Three pairs are the same picture under two labels, as the README of the data says."""
+    written, _ = builders.examples(tmp_path / "a", real_images / "photos")
+    names = {Path(entry["name"]).stem for entry in entries(written, "quarantine")}
+    assert names == {"glass115", "metal91", "glass176", "plastic152", "glass389", "plastic332"}
+    assert account(written)["all"] == {
+        "seen": 400,
+        "written": 394,
+        "quarantined": 6,
+        "duplicates": 0,
+    }
+
+
+def test_the_number_of_shards_grows_with_the_bytes():
+    assert [ingest.shards_for(size << 20) for size in (0, 1, 128, 129, 1280)] == [1, 1, 1, 2, 10]
+
+
 @given(st.binary(max_size=20))
-def test_a_key_stays_in_its_split_when_another_split_is_cut_in_two(content):
+def test_an_image_stays_in_its_split_when_another_split_is_cut_in_two(content):
     key = hashlib.sha256(content).hexdigest()
     before = ingest.assign_split(key, {"train": 0.8, "rest": 0.2})
     after = ingest.assign_split(key, {"train": 0.8, "eval": 0.1, "test": 0.1})

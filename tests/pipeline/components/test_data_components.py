@@ -112,7 +112,7 @@ def test_good_data_have_no_anomalies(statistics, schema, tmp_path):
 
 def test_too_few_examples_stop_the_run(statistics, schema, tmp_path):
     outcome, found, blessed = _validate(statistics, schema, tmp_path, min_examples=30)
-    assert "eval: 8 examples; expected at least 30" in outcome.refusal
+    assert "eval: 7 examples; expected at least 30" in outcome.refusal
     assert blessed == {"train": 1, "eval": 0, "test": 0}
     reasons = found["eval"].dataset_anomaly_info.reason
     assert [reason.type for reason in reasons] == [
