@@ -11,7 +11,9 @@ from keras_resnet import _backend
 from keras_resnet.factory import network_parts
 
 CLASSES = 5
-DEEP = 16  # blocks of ResNet-50; the table has the same kinds of blocks beyond, but 3,600 of them
+# Blocks beyond which a row is slow: 3,527 of the table's 4,051 blocks repeat what ResNet-50 has. JAX
+# compiles each operation for each shape when it runs uncompiled models.
+DEEP = 16 if keras.config.backend() == "tensorflow" else 9
 
 
 def reduced(name, **fields):
@@ -77,7 +79,7 @@ def test_survives_a_file(network, tmp_path):
 
 def test_every_trainable_variable_receives_a_gradient(network, monkeypatch):
     config, model, _ = network
-    if keras.config.backend() == "jax" and sum(config.depths) > 9:
+    if keras.config.backend() == "jax" and sum(config.depths) > DEEP:
         pytest.skip("JAX differentiates deep networks slowly outside a compiled step")
     for layer in model.layers:
         if getattr(layer, "drop_path", None) is not None:
