@@ -49,6 +49,20 @@ def outputs(model, x):
     return keras.ops.convert_to_numpy(model(x, training=False))
 
 
+def damp(model):
+    """Makes the branches small against their shortcuts, as they are after training.
+
+    A hundred fresh blocks would double the features a hundred times, and rounding with them.
+    """
+    for block in model.layers:
+        if getattr(block, "shortcut", None) is not None:
+            last = len(block._plan)
+            preactivation = block.order == "full_preactivation"
+            conv, bn = getattr(block, f"conv{last}"), getattr(block, f"bn{last}")
+            scale = conv.kernel if preactivation else bn.gamma
+            scale.assign(0.1 * scale)
+
+
 @pytest.fixture(
     scope="module",
     params=[
@@ -60,6 +74,7 @@ def network(request):
     keras.utils.set_random_seed(0)
     config = reduced(request.param, zero_init_residual=False)
     model = build(config)
+    damp(model)
     return config, model, outputs(model, images(config))
 
 
@@ -110,9 +125,7 @@ def test_channels_first_equals_channels_last(network):
         if "NHWC" in str(error):
             pytest.skip("this build of the backend has no channels_first convolution on the CPU")
         raise
-    # Fifty fresh blocks with excitation amplify rounding a thousandfold.
-    tolerance = 1e-4 if sum(config.depths) <= DEEP else 1e-2
-    np.testing.assert_allclose(received, expected, atol=tolerance * np.abs(expected).max())
+    np.testing.assert_allclose(received, expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
