@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline import config as configuration
 from pipeline import quiet
+from pipeline.errors import UsageError
 from pipeline.orchestration import graph, runner
 from pipeline.orchestration.runner import Result
 from pipeline.orchestration.view import Silent, View
@@ -67,6 +68,8 @@ def run(
     ```
     """
     quiet.tensorflow()
+    if overrides and not isinstance(config, str | Path):
+        raise UsageError("overrides: expected with the name or the path of a configuration only")
     if isinstance(config, str | Path):
         config = configuration.load(config, overrides)
     elif isinstance(config, Mapping):

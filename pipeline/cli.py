@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -41,6 +42,10 @@ def run(
         str | None,
         typer.Option(help="A folder of class folders, or 'digits'; sets example_gen.source."),
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the pipeline and its model; with --data that of the folder."),
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="Where artifacts are kept; sets root.")] = None,
     destination: Annotated[
         Path | None, typer.Option(help="Where models are pushed to; sets pusher.destination.")
@@ -57,15 +62,14 @@ def run(
     from pipeline import config as configuration
     from pipeline.orchestration import graph, view
 
-    overrides = list(set_ or [])
-    for key, value in (
-        ("example_gen.source", data),
-        ("root", root),
-        ("pusher.destination", destination),
-    ):
-        if value is not None:
-            overrides.append(f"{key}={str(value)!r}")
-    chosen = configuration.load(config, overrides)
+    given = {
+        "name": name or (_name_of(data) if data and config in configuration.embedded() else None),
+        "example_gen.source": data,
+        "root": root,
+        "pusher.destination": destination,
+    }
+    values = {key: value for key, value in given.items() if value is not None}
+    chosen = configuration.load(config, set_ or (), values)
     names = [node.name for node in graph.build(chosen)]
     console = Console()
     with quiet.filtered_stderr():
@@ -105,6 +109,7 @@ def predict(
 
 def main() -> None:
     """Runs the command line and exits: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C)."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may be no text
     debug = "--debug" in sys.argv
     # As in most programs, the flag may stand before or behind the command.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
@@ -121,12 +126,17 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:  # noqa: BLE001  a person gets one line, whatever went wrong
-        line = " ".join(f"{type(error).__name__}: {error}; --debug shows the traceback".split())
+        line = f"{type(error).__name__}: {error}; --debug shows the traceback"
         code = _complain(line, PipelineError.exit_code, debug)
     if code == _INTERRUPTED:  # typer turns Ctrl-C into this code without a word
         print("stopped; what was finished is kept, nothing half-written is left", file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)
+
+
+def _name_of(data: str) -> str:
+    """Returns a name for the model of other data, lest it becomes a version of the default's."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(data).absolute().name).lstrip("_.-") or "data"
 
 
 def _program() -> str:
@@ -138,7 +148,7 @@ def _program() -> str:
 def _complain(line: str, code: int, debug: bool = False) -> int:
     if debug:
         traceback.print_exc()
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {' '.join(line.split())}", file=sys.stderr)
     return code
 
 

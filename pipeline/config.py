@@ -68,20 +68,28 @@ def embedded() -> list[str]:
     )
 
 
-def load(source: str | Path = DEFAULT, overrides: Sequence[str] = ()) -> RunConfig:
+def load(
+    source: str | Path = DEFAULT,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+) -> RunConfig:
     """Reads and validates a configuration.
 
     Args:
         source: The name of an embedded configuration, or the path of a YAML file.
         overrides: `"section.key=value"` each; the value is read as YAML.
+        values: `"section.key"` to a value that is taken as it is.
 
     Raises:
         UsageError: The source does not exist, or a key or value is wrong; one line says which.
     """
-    values = _read(source)
+    configured = _read(source)
+    for key, value in (values or {}).items():
+        _set(configured, key, value, key)
     for override in overrides:
-        _override(values, override)
-    return validate(values, str(source))
+        key, value = _parse(override)
+        _set(configured, key, value, f"--set {override}")
+    return validate(configured, str(source))
 
 
 def validate(values: Mapping[str, Any], source: str) -> RunConfig:
@@ -105,14 +113,14 @@ def _read(source: str | Path) -> dict[str, Any]:
     if str(source) in embedded():
         text = (resources.files("pipeline") / "configs" / f"{source}.yaml").read_text()
     elif path.is_file():
-        text = path.read_text()
+        text = _text(path)
     else:
         raise UsageError(
             f"configuration {str(source)!r}: neither a YAML file nor one of the embedded "
             f"configurations ({', '.join(embedded())})"
         )
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise UsageError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -120,21 +128,43 @@ def _read(source: str | Path) -> dict[str, Any]:
     return values
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(None, None, f"{key!r} twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not YAML: not text in UTF-8") from None
+
+
+def _parse(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
-    parts = key.split(".")
-    if not equals or not all(parts):
+    if not equals or not all(key.split(".")):
         raise UsageError(f"--set {override}: expected KEY=VALUE such as trainer.epochs=5")
     try:
-        value = yaml.safe_load(text)
+        return key, yaml.safe_load(text)
     except yaml.YAMLError:
         raise UsageError(f"--set {override}: the value {text!r} is not YAML") from None
-    place = values
-    for part in parts[:-1]:
-        place = place.setdefault(part, {})
-        if not isinstance(place, dict):
-            raise UsageError(f"--set {override}: {part!r} is a value and has no keys below it")
-    place[parts[-1]] = value
+
+
+def _set(values: dict[str, Any], key: str, value: Any, said: str) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UsageError(f"{said}: {section!r} is a value and has no keys below it")
+    values[last] = value
 
 
 def _explain(error: Mapping[str, Any]) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import UsageError
+
 _CHUNK = 1 << 20
 
 
@@ -92,6 +94,21 @@ def staged_directory(destination: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+
+
+def require_writable(directory: Path, name: str) -> None:
+    """Raises UsageError when `directory` is not there and cannot be made, or not be written to.
+
+    Args:
+        directory: Need not exist; nothing is created.
+        name: What the message calls it.
+    """
+    nearest = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"{name} {str(directory)!r}: {nearest} is a file, not a directory")
+    # The system's own directories say that they can be written to, and refuse.
+    if not os.access(nearest, os.W_OK | os.X_OK) or nearest.is_relative_to("/proc"):
+        raise UsageError(f"{name} {str(directory)!r}: no permission to write in {nearest}")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline import quiet
+from pipeline.errors import UsageError
 from pipeline.serving import versions
 
 _BATCH = 32
@@ -18,13 +19,15 @@ def lines(images: Sequence[Path], model: Path, top: int) -> Iterator[tuple[str, 
         top: The number of classes shown of each.
 
     Raises:
-        UsageError: There is no such model.
+        UsageError: There is no such model, or it names fewer than `top` classes.
     """
     versions.resolve(model)  # before TensorFlow takes its seconds
     quiet.tensorflow()
     from pipeline.serving import predictor
 
     loaded = predictor.Predictor(model)
+    if top > loaded.top:
+        raise UsageError(f"--top {top}: the model names the {loaded.top} most probable classes")
     width = max(len(str(image)) for image in images)
     for start in range(0, len(images), _BATCH):
         chunk = images[start : start + _BATCH]

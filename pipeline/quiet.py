@@ -17,7 +17,7 @@ _PATIENCE = 5.0
 
 # TensorFlow writes these before its own log level takes effect.
 _NOISE = [
-    rb"^I\d{4} ",
+    rb"^I\d{4} \d\d:\d\d:\d+\.\d+ +\d+ \S+:\d+\] ",
     rb"^WARNING: All log messages before absl::InitializeLog\(\) is called",
     rb"^To enable the following instructions: ",
     rb"GeneratorDatasetOp::Dataset will not be optimized",

@@ -42,11 +42,11 @@ def print_result(console: Console, result: RunResult, python: Path | None = None
 def next_commands(result: RunResult, python: Path) -> list[tuple[str, str]]:
     """Returns what each of the next three commands is for, and the command."""
     model = result.pushed.parent
-    logs = relative(result.components["Trainer"].outputs["model_run"].uri)
+    logs = _quoted(result.components["Trainer"].outputs["model_run"].uri)
     mistakes = sorted(
         (result.components["Evaluator"].outputs["evaluation"].uri / "mistakes").glob("*")
     )
-    image = shlex.quote(str(relative(mistakes[0]))) if mistakes else "IMAGE"
+    image = _quoted(mistakes[0]) if mistakes else "IMAGE"
     below = relative(model)
     # Docker takes absolute paths alone.
     mounted = below if below.is_absolute() else Path("$PWD") / below
@@ -54,17 +54,21 @@ def next_commands(result: RunResult, python: Path) -> list[tuple[str, str]]:
     return [
         (
             "watch the training in TensorBoard",
-            f"{relative(python.with_name('tensorboard'))} --logdir {shlex.quote(str(logs))}",
+            f"{_quoted(python.with_name('tensorboard'))} --logdir {logs}",
         ),
         (
             "classify an image" + (" (one that the model gets wrong)" if mistakes else ""),
-            f"{relative(python)} -m pipeline predict {image} --model {shlex.quote(str(relative(model)))}",
+            f"{_quoted(python)} -m pipeline predict {image} --model {_quoted(model)}",
         ),
         (
             "serve it with TF Serving in Docker",
             f"docker run --rm -p 8501:8501 {volume} -e MODEL_NAME={model.name} tensorflow/serving",
         ),
     ]
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(relative(path)))
 
 
 def relative(path: Path) -> Path:

@@ -8,19 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.orchestration.fingerprint import DISTRIBUTIONS
+
 ROOT = Path(__file__).parents[1]
 
-# Import names that differ from the name of the distribution.
-_DISTRIBUTIONS = {
-    "PIL": "pillow",
-    "apache_beam": "apache-beam",
-    "google": "protobuf",
-    "google_crc32c": "google-crc32c",
-    "sklearn": "scikit-learn",
-    "tensorflow_datasets": "tensorflow-datasets",
-    "tensorflow_metadata": "tensorflow-metadata",
-    "yaml": "pyyaml",
-}
 # The library takes whichever backend is there.
 _BACKENDS = {"tensorflow", "jax", "torch"}
 
@@ -49,7 +40,7 @@ def imported(package: str) -> dict[str, set[str]]:
             for name in names:
                 top = name.partition(".")[0]
                 if top not in sys.stdlib_module_names:
-                    own = _DISTRIBUTIONS.get(top, top).lower()
+                    own = DISTRIBUTIONS.get(top, top).lower()
                     found.setdefault(own, set()).add(path.relative_to(ROOT).as_posix())
     return found
 

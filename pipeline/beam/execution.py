@@ -43,10 +43,13 @@ def pipeline(progress: Progress, name: str, total: int) -> Iterator[beam.Pipelin
             progress(min(_ticks[name], total), total)
 
     reporter = threading.Thread(target=report, name=f"progress of {name}", daemon=True)
-    with beam.Pipeline(options=options) as running:
-        yield running
-        reporter.start()
-        # The block of beam.Pipeline runs the pipeline when it is left.
-    done.set()
-    reporter.join()
+    try:
+        with beam.Pipeline(options=options) as running:
+            yield running
+            reporter.start()
+            # The block of beam.Pipeline runs the pipeline when it is left.
+    finally:
+        done.set()
+        if reporter.is_alive():
+            reporter.join()
     progress(total, total)

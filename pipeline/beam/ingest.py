@@ -27,6 +27,7 @@ from pipeline.records.sources import Reference, Source
 _COUNTER = "ingest"
 _QUARANTINE = "quarantine"
 _DUPLICATE = "duplicate"
+_SHARD = "shard"
 _PLACES = 1 << 32
 _SHARD_BYTES = 128 << 20
 
@@ -97,25 +98,23 @@ def run(source: Source, parameters: Any, destination: Path, progress: Progress) 
         )
         (
             (
-                shards,
-                normalized[_QUARANTINE] | "Bad" >> beam.Map(lambda e: {_QUARANTINE: e}),
-                compared[_QUARANTINE] | "Conflicts" >> beam.Map(lambda e: {_QUARANTINE: e}),
-                compared[_DUPLICATE] | "Duplicates" >> beam.Map(lambda e: {_DUPLICATE: e}),
+                shards | "Written" >> beam.Map(_result, _SHARD),
+                normalized[_QUARANTINE] | "Bad" >> beam.Map(_result, _QUARANTINE),
+                compared[_QUARANTINE] | "Conflicts" >> beam.Map(_result, _QUARANTINE),
+                compared[_DUPLICATE] | "Duplicates" >> beam.Map(_result, _DUPLICATE),
             )
             | "Join results" >> beam.Flatten()
             | "Collect results" >> beam.combiners.ToList()
             | "Write results" >> beam.Map(lambda found: files.write_json(results, found))
         )
-    entries = json.loads(results.read_text())
+    found: dict[str, list[Any]] = {_SHARD: [], _QUARANTINE: [], _DUPLICATE: []}
+    for kind, entry in json.loads(results.read_text()):
+        found[kind].append(json.loads(entry))
     shutil.rmtree(spool)
-
-    def listed(kind: str) -> list[dict[str, str]]:
-        return sorted((e[kind] for e in entries if kind in e), key=lambda entry: entry["name"])
-
     return Ingested(
-        _manifest(source, parameters.splits, [e for e in entries if "file" in e]),
-        listed(_QUARANTINE),
-        listed(_DUPLICATE),
+        _manifest(source, parameters.splits, found[_SHARD]),
+        sorted(found[_QUARANTINE], key=lambda entry: entry["name"]),
+        sorted(found[_DUPLICATE], key=lambda entry: entry["name"]),
     )
 
 
@@ -150,7 +149,7 @@ class Normalize(beam.DoFn):
             reason = "unreadable" if isinstance(error, OSError) else str(error)
             digest = sha256(encoded).hexdigest()
             entry = duplicates.entry(reference.name, reference.text, digest, reason)
-            yield TaggedOutput(_QUARANTINE, entry)
+            yield TaggedOutput(_QUARANTINE, json.dumps(entry))
             return
         candidate = Candidate(
             name=reference.name,
@@ -186,9 +185,9 @@ class Compare(beam.DoFn):
             split = candidate.split or assign_split(pixels, self._splits)
             yield split, (candidate, places[candidate])
         for entry in decision.conflicting:
-            yield TaggedOutput(_QUARANTINE, entry)
+            yield TaggedOutput(_QUARANTINE, json.dumps(entry))
         for entry in decision.dropped:
-            yield TaggedOutput(_DUPLICATE, entry)
+            yield TaggedOutput(_DUPLICATE, json.dumps(entry))
 
 
 def assign_split(pixels: str, splits: dict[str, float]) -> str:
@@ -211,6 +210,11 @@ def shards_for(size: int) -> int:
     return max(1, -(-size // _SHARD_BYTES))
 
 
+def _result(entry: str, kind: str) -> tuple[str, str]:
+    # JSON in ASCII: Beam cannot encode file names that are no text.
+    return kind, entry
+
+
 def _with_shard(
     kept: tuple[str, tuple[Candidate, Spooled]], counts: dict[str, int]
 ) -> tuple[tuple[str, int, int], tuple[Candidate, Spooled]]:
@@ -224,8 +228,8 @@ def write_shard(
     element: tuple[tuple[str, int, int], Iterable[tuple[Candidate, Spooled]]],
     spool: Path,
     destination: Path,
-) -> dict[str, Any]:
-    """Writes one shard, sorted by the digest of the pixels; returns its entry for the manifest."""
+) -> str:
+    """Writes one shard, sorted by the digest of the pixels; returns its entry, as JSON."""
     (split, shard, shards), members = element
     ordered = sorted(members, key=lambda member: (member[0].pixels, member[0].name))
     name = f"Split-{split}/data_tfrecord-{shard:05}-of-{shards:05}"
@@ -236,7 +240,8 @@ def write_shard(
     summary = tfrecord.write(temporary, (_payload(*member) for member in ordered))
     temporary.replace(path)
     counts = Counter(candidate.text for candidate, _ in ordered)
-    return {"file": name, "split": split, "class_counts": dict(counts), **asdict(summary)}
+    entry = {"file": name, "split": split, "class_counts": counts, **asdict(summary)}
+    return json.dumps(entry)
 
 
 def _payload(candidate: Candidate, place: Spooled) -> bytes:

@@ -14,6 +14,7 @@ from pipeline.records import manifest
 OUTPUTS = {"evaluation": "ModelEvaluation", "blessing": "ModelBlessing"}
 
 _SPLIT = "test"
+_NAME_LENGTH = 40
 
 
 @parameters
@@ -71,8 +72,8 @@ def run(
     for entry, example in metrics.worst(probabilities, held_out, contents.classes)[
         : parameters.mistakes
     ]:
-        name = f"{entry['predicted']}-not-{example.text}_{entry['score']:.2f}_{example.key[:8]}"
-        path = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.{example.format}"
+        names = [_in_file_name(text) for text in (entry["predicted"], example.text)]
+        path = f"{'-not-'.join(names)}_{entry['score']:.2f}_{example.key[:8]}.{example.format}"
         files.write_bytes(evaluation.uri / "mistakes" / path, example.encoded)
     evaluation.properties.update({k: measured[k] for k in ("accuracy", "log_loss", "examples")})
 
@@ -96,3 +97,7 @@ def run(
     if missed:
         return Outcome(f"{result}: not blessed", refusal=f"not blessed: {'; '.join(missed)}")
     return Outcome(f"{result}: blessed")
+
+
+def _in_file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", text)[:_NAME_LENGTH]

@@ -77,12 +77,11 @@ def run(
         ("quarantine", ingested.quarantined),
         ("duplicates", ingested.duplicates),
     ):
-        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        lines = "".join(json.dumps(entry) + "\n" for entry in entries)
         files.write_text(examples.uri / f"{name}.jsonl", lines)
     written = ingested.contents
     account = balance(source, written, ingested.quarantined, ingested.duplicates)
     files.write_json(examples.uri / "account.json", account)
-    _refuse_too_many(ingested.quarantined, account["all"]["seen"], parameters.max_bad_fraction)
     written.save(examples.uri)
     examples.properties.update(
         span=0,
@@ -97,7 +96,12 @@ def run(
         for kind in ("quarantined", "duplicates")
         if account["all"][kind]
     )
-    return Outcome(f"{counts} images of {len(written.classes)} classes{lost}")
+    return Outcome(
+        f"{counts} images of {len(written.classes)} classes{lost}",
+        refusal=_too_many(
+            ingested.quarantined, account["all"]["seen"], parameters.max_bad_fraction
+        ),
+    )
 
 
 def balance(
@@ -129,10 +133,11 @@ def balance(
     return rows
 
 
-def _refuse_too_many(quarantined: list[dict[str, Any]], seen: int, allowed: float) -> None:
+def _too_many(quarantined: list[dict[str, Any]], seen: int, allowed: float) -> str | None:
+    """Returns why the run may not go on, or None."""
     share = len(quarantined) / seen
     if share <= allowed:
-        return
+        return None
     first = {}
     for entry in quarantined:
         first.setdefault(entry["reason"], entry["name"])
@@ -140,7 +145,7 @@ def _refuse_too_many(quarantined: list[dict[str, Any]], seen: int, allowed: floa
     shown = ", ".join(
         f"{reason} {count} times (first: {first[reason]})" for reason, count in commonest
     )
-    raise DataError(
+    return (
         f"{len(quarantined)} of {seen} images cannot be used ({share:.1%}; example_gen."
         f"max_bad_fraction is {allowed:.1%}): {shown}"
     )

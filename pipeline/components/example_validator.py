@@ -114,6 +114,14 @@ def _check(feature, statistics, dataset) -> Iterator[tuple[str, str, str]]:
             "missing in some examples",
             f"in {share:.1%} of the examples; expected {feature.presence.min_fraction:.1%}",
         )
+    counts = (common.min_num_values, common.max_num_values)
+    allowed_counts = (feature.value_count.min, feature.value_count.max)
+    if feature.HasField("value_count") and counts != allowed_counts:
+        yield (
+            "INVALID_FEATURE_SHAPE",
+            "unexpected number of values",
+            f"{counts[0]} to {counts[1]} values; expected {allowed_counts[0]}",
+        )
     if feature.HasField("string_domain"):
         allowed = set(feature.string_domain.value)
         seen = {bucket.label for bucket in statistics.string_stats.rank_histogram.buckets}
@@ -125,13 +133,13 @@ def _check(feature, statistics, dataset) -> Iterator[tuple[str, str, str]]:
             )
     if feature.HasField("int_domain"):
         least, greatest = int(statistics.num_stats.min), int(statistics.num_stats.max)
-        if least < feature.int_domain.min:
+        if feature.int_domain.HasField("min") and least < feature.int_domain.min:
             yield (
                 "INT_TYPE_SMALL_INT",
                 "too small",
                 f"found {least}; expected at least {feature.int_domain.min}",
             )
-        if feature.int_domain.max and greatest > feature.int_domain.max:
+        if feature.int_domain.HasField("max") and greatest > feature.int_domain.max:
             yield (
                 "INT_TYPE_BIG_INT",
                 "too large",

@@ -29,6 +29,11 @@ class Parameters:
     destination: Path = Path("saved_models")
 
 
+def check(parameters: Parameters) -> None:
+    """Raises UsageError when the destination cannot be written to."""
+    files.require_writable(parameters.destination, "destination")
+
+
 def run(
     inputs: dict[str, Artifact],
     outputs: dict[str, Artifact],

@@ -58,7 +58,7 @@ def infer(dataset):
         feature = schema.feature.add(name=name, type=kinds[statistics.type])
         feature.presence.min_fraction = 1.0
         feature.presence.min_count = 1
-        feature.shape.dim.add(size=1)
+        feature.value_count.min = feature.value_count.max = 1
         match name:
             case examples.TEXT:
                 seen = (bucket.label for bucket in statistics.string_stats.rank_histogram.buckets)
@@ -71,8 +71,6 @@ def infer(dataset):
                 feature.int_domain.is_categorical = True
             case examples.HEIGHT | examples.WIDTH:
                 feature.int_domain.min = 1
-            case examples.IMAGE:
-                feature.image_domain.minimum_supported_image_fraction = 1.0
         if name in (examples.LABEL, examples.TEXT):
             feature.not_in_environment.append("SERVING")
     schema.default_environment.extend(["TRAINING", "SERVING"])

@@ -1,9 +1,9 @@
 """Trainer: builds a network of the family, trains it and exports what is served."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline import files
 from pipeline.errors import DataError, PipelineError, UsageError
@@ -14,6 +14,14 @@ from pipeline.records import examples, manifest, protos
 OUTPUTS = {"model": "Model", "model_run": "ModelRun"}
 
 _STEPS_PER_LOOP = 10
+
+# What Trainer itself decides about the network.
+_OWN_ARGUMENTS = frozenset(
+    ("bn_synchronized", "classes", "classifier_activation", "dtype", "include_top", "input_shape")
+)
+
+
+Scale = Annotated[float, Field(gt=0.0)]
 
 
 @parameters
@@ -45,7 +53,7 @@ class Parameters:
     model_arguments: dict[str, Any] = Field(default_factory=dict)
     image_size: tuple[Positive, Positive] = (32, 32)
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
-    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[Scale, Scale, Scale] = (127.5, 127.5, 127.5)
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     strategy: Literal["mirrored", "one_device"] = "mirrored"
     batch_size: Positive = 128
@@ -59,6 +67,17 @@ class Parameters:
     random_flip: bool = False
     steps_per_loop: Positive = _STEPS_PER_LOOP
     seed: NonNegative = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Parameters":
+        if own := sorted(_OWN_ARGUMENTS & set(self.model_arguments)):
+            raise ValueError(f"model_arguments must not hold {', '.join(own)}: Trainer sets it")
+        if self.random_shift > min(self.image_size):
+            raise ValueError(
+                f"random_shift must be at most the image size {list(self.image_size)}, "
+                f"not {self.random_shift}"
+            )
+        return self
 
 
 def check(parameters: Parameters) -> None:
@@ -87,6 +106,12 @@ def run(
 
     root = inputs["examples"].uri
     contents = manifest.load(root)
+    counts = contents.split("train").class_counts
+    if missing := [name for name in contents.classes if not counts[name]]:
+        raise DataError(
+            f"the training split has no usable image of {', '.join(missing)}; "
+            f"{root / 'quarantine.jsonl'} says which were not used, and why"
+        )
     allowed = protos.classes(protos.read_schema(inputs["schema"]), examples.TEXT)
     if set(allowed) != set(contents.classes):
         raise DataError(

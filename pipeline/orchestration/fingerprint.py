@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,19 @@ from typing import Any
 _PROJECT = ("pipeline", "keras_resnet")
 
 # Import names that differ from the name of the distribution.
-_DISTRIBUTIONS = {
+DISTRIBUTIONS = {
     "PIL": "Pillow",
     "apache_beam": "apache-beam",
+    "google": "protobuf",
     "google_crc32c": "google-crc32c",
     "sklearn": "scikit-learn",
+    "tensorflow_datasets": "tensorflow-datasets",
     "tensorflow_metadata": "tensorflow-metadata",
     "yaml": "PyYAML",
 }
+
+# keras_resnet knows them; the pipeline computes with TensorFlow, whether they are there or not.
+_OTHER_BACKENDS = frozenset(("jax", "torch"))
 
 
 def digest(value: Any) -> str:
@@ -46,15 +52,18 @@ def code(module: str) -> dict[str, str]:
     return dict(sorted(sources.items()))
 
 
-def libraries(module: str) -> dict[str, str]:
-    """Returns the installed version of each distribution that `module` imports, reached or own."""
+def libraries(module: str) -> dict[str, str | None]:
+    """Returns the version of each library that `module` and the modules it reaches import.
+
+    None stands for a library that is not installed.
+    """
     names = {library for name in code(module) for library in _imports(name)[1]}
-    versions = {}
-    for name in sorted(names):
+    versions: dict[str, str | None] = {}
+    for name in sorted(names - sys.stdlib_module_names - _OTHER_BACKENDS):
         try:
-            versions[name] = metadata.version(_DISTRIBUTIONS.get(name, name))
+            versions[name] = metadata.version(DISTRIBUTIONS.get(name, name))
         except metadata.PackageNotFoundError:
-            continue  # of the standard library
+            versions[name] = None
     return versions
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pipeline.errors import PipelineError
+from pipeline import files
+from pipeline.errors import DataError, PipelineError
 from pipeline.orchestration import fingerprint, store
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 from pipeline.orchestration.graph import Node
@@ -44,9 +45,11 @@ def execute(nodes: list[Node], name: str, root: Path, view: View) -> dict[str, R
         view: Shows the run to whoever watches.
 
     Raises:
+        UsageError: The root cannot be written to, or a component's parameters cannot be used.
         PipelineError: A component failed or refused; the message begins with its name.
         KeyboardInterrupt: The run was stopped; nothing half-written is left.
     """
+    files.require_writable(root, "root")
     executions = store.Store(root)
     _check(nodes, executions)
     results: dict[str, Result] = {}
@@ -73,7 +76,9 @@ def _check(nodes: list[Node], executions: store.Store) -> None:
     """
     for node in nodes:
         check = getattr(node.module, "check", None)
-        if check is not None and not executions.completed_with(node.name, _own_dependencies(node)):
+        if check is not None and not (
+            _cacheable(node) and executions.completed_with(node.name, _own_dependencies(node))
+        ):
             check(node.parameters)
 
 
@@ -83,9 +88,11 @@ def _execute_node(
     inputs = {key: results[source].outputs[output] for key, (source, output) in node.inputs.items()}
     dependencies = _dependencies(node, name, inputs)
     key = fingerprint.digest(dependencies)
-    if getattr(node.module, "CACHEABLE", True) and (earlier := executions.find(node.name, key)):
+    if _cacheable(node) and (earlier := executions.find(node.name, key)):
         return Result(node.name, earlier.outcome, earlier.outputs, 0.0, cached=True)
 
+    for source, artifact in zip(node.inputs.values(), inputs.values(), strict=True):
+        _require_unchanged(artifact, source[0])
     execution = executions.begin(node.name, key, dependencies)
     try:
         outputs = {
@@ -104,6 +111,23 @@ def _execute_node(
             raise type(error)(f"{node.name}: {error}") from error
         raise PipelineError(f"{node.name}: {type(error).__name__}: {error}") from error
     return Result(node.name, outcome, execution.outputs, 0.0, cached=False)
+
+
+def _cacheable(node: Node) -> bool:
+    return getattr(node.module, "CACHEABLE", True)
+
+
+def _require_unchanged(artifact: Artifact, source: str) -> None:
+    """Refuses an artifact whose files were altered after `source` wrote them.
+
+    The store looks at names and sizes alone. Examples vouch for themselves: whoever reads them
+    compares them with their manifest.
+    """
+    if artifact.type != "Examples" and files.tree_digest(artifact.uri) != artifact.digest:
+        raise DataError(
+            f"{artifact.uri}: its files are not those that {source} wrote; remove the directory "
+            "and run again"
+        )
 
 
 def _dependencies(node: Node, name: str, inputs: dict[str, Artifact]) -> dict[str, Any]:

@@ -5,18 +5,21 @@ Layout below the pipeline root, after TFX:
     <Component>/<output key>/<execution id>/   an artifact, complete from the moment it is there
     .system/executions/<execution id>.json     what made it, from what, and how that ended
     .system/staging/<execution id>/            what a running execution has written so far
+    .system/running/<execution id>             locked for as long as its process lives
 """
 
+import fcntl
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline import files
+from pipeline.errors import DataError
 from pipeline.orchestration.artifact import Artifact, Outcome
 
 RUNNING = "RUNNING"
@@ -39,7 +42,6 @@ class Execution:
         outcome: The result line and the refusal, once complete.
         started: Seconds since 1970.
         seconds: Wall time taken, once ended.
-        process: Identifier of the process that runs it.
         error: Why it failed.
     """
 
@@ -52,7 +54,6 @@ class Execution:
     outcome: Outcome | None = None
     started: float = 0.0
     seconds: float = 0.0
-    process: int = 0
     error: str = ""
 
 
@@ -70,10 +71,13 @@ class Store:
         self.root = root.absolute()
         self._records = self.root / ".system" / "executions"
         self._staging = self.root / ".system" / "staging"
+        self._running = self.root / ".system" / "running"
+        self._locks: dict[int, int] = {}
 
     def begin(self, component: str, key: str, dependencies: dict[str, Any]) -> Execution:
         """Records that `component` starts now, and returns its execution with a new identifier."""
         self._records.mkdir(parents=True, exist_ok=True)
+        self._close_dead()
         number = max(self._identifiers(), default=0) + 1
         while True:
             try:
@@ -81,6 +85,7 @@ class Store:
                 break
             except FileExistsError:
                 number += 1
+        self._lock(number)
         execution = Execution(
             id=number,
             component=component,
@@ -88,7 +93,6 @@ class Store:
             dependencies=dependencies,
             state=RUNNING,
             started=time.time(),
-            process=os.getpid(),
         )
         self._save(execution)
         return execution
@@ -113,24 +117,27 @@ class Store:
             published[name] = replace(
                 artifact, uri=uri, digest=files.tree_digest(uri), listing=files.tree_listing(uri)
             )
-        done = self._ended(execution, COMPLETE, outputs=published, outcome=outcome)
-        shutil.rmtree(self._staging / str(execution.id), ignore_errors=True)
-        return done
+        return self._ended(execution, COMPLETE, outputs=published, outcome=outcome)
 
     def abandon(self, execution: Execution, state: str, error: str) -> Execution:
         """Removes what `execution` staged and records that it ended as `state`."""
-        shutil.rmtree(self._staging / str(execution.id), ignore_errors=True)
         return self._ended(execution, state, error=error)
 
     def find(self, component: str, key: str) -> Execution | None:
-        """Returns the newest complete execution of `component` under `key` whose outputs stand.
+        """Returns the newest execution of `component` under `key` that ended well and stands.
 
         An artifact of which a file is missing, added or of another size does not count.
         """
         for execution in self._completed(component):
-            if execution.key == key and all(
-                files.tree_listing(artifact.uri) == artifact.listing
-                for artifact in execution.outputs.values()
+            # A refusal may have had a passing cause; whoever runs again wants to know anew.
+            refused = execution.outcome is not None and execution.outcome.refusal is not None
+            if (
+                execution.key == key
+                and not refused
+                and all(
+                    files.tree_listing(artifact.uri) == artifact.listing
+                    for artifact in execution.outputs.values()
+                )
             ):
                 return execution
         return None
@@ -155,10 +162,35 @@ class Store:
         return [int(path.stem) for path in self._records.glob("*.json") if path.stem.isdigit()]
 
     def _ended(self, execution: Execution, state: str, **changes: Any) -> Execution:
+        shutil.rmtree(self._staging / str(execution.id), ignore_errors=True)
         seconds = time.time() - execution.started
         execution = replace(execution, state=state, seconds=seconds, **changes)
         self._save(execution)
+        self._unlock(execution.id)
         return execution
+
+    def _close_dead(self) -> None:
+        """Records the end of executions whose process died, and removes what they staged."""
+        for path in self._running.glob("*"):
+            execution = self._load(int(path.name))
+            if execution and execution.state == RUNNING and self._lock(execution.id):
+                self._ended(execution, FAILED, error="its process died")
+
+    def _lock(self, number: int) -> bool:
+        """Takes the lock of an execution; False while the process that runs it lives."""
+        self._running.mkdir(exist_ok=True)
+        descriptor = os.open(self._running / str(number), os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._locks[number] = descriptor
+        return True
+
+    def _unlock(self, number: int) -> None:
+        (self._running / str(number)).unlink(missing_ok=True)
+        os.close(self._locks.pop(number))
 
     def _save(self, execution: Execution) -> None:
         record = asdict(execution)
@@ -168,10 +200,16 @@ class Store:
 
     def _load(self, number: int) -> Execution | None:
         """Returns the execution recorded under `number`, or None while it has only the number."""
-        text = (self._records / f"{number}.json").read_text()
+        path = self._records / f"{number}.json"
+        text = path.read_text()
         if not text:
             return None
-        record = json.loads(text)
+        try:
+            record = json.loads(text)
+        except json.JSONDecodeError:
+            raise DataError(f"{path}: not a record of an execution; remove the file") from None
+        if record.keys() != {field.name for field in fields(Execution)}:
+            return None  # of another version of this program, whose results are not used anyway
         outputs = {
             name: Artifact(**{**artifact, "uri": self.root / artifact["uri"]})
             for name, artifact in record["outputs"].items()

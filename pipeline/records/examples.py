@@ -1,6 +1,7 @@
 """One labelled image as a `tf.train.Example`, under the feature names of TF-slim and TFX."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 
 IMAGE = "image/encoded"
@@ -49,7 +50,7 @@ def serialize(example: ImageExample) -> bytes:
     feature = message.features.feature
     feature[IMAGE].bytes_list.value.append(example.encoded)
     feature[FORMAT].bytes_list.value.append(example.format.encode())
-    feature[FILENAME].bytes_list.value.append(example.filename.encode())
+    feature[FILENAME].bytes_list.value.append(os.fsencode(example.filename))
     feature[TEXT].bytes_list.value.append(example.text.encode())
     feature[KEY].bytes_list.value.append(example.key.encode())
     feature[HEIGHT].int64_list.value.append(example.height)
@@ -70,5 +71,5 @@ def parse(payload: bytes) -> ImageExample:
         width=feature[WIDTH].int64_list.value[0],
         label=feature[LABEL].int64_list.value[0],
         text=feature[TEXT].bytes_list.value[0].decode(),
-        filename=feature[FILENAME].bytes_list.value[0].decode(),
+        filename=os.fsdecode(feature[FILENAME].bytes_list.value[0]),
     )

@@ -7,6 +7,7 @@ that a Beam worker anywhere can do the reading.
 import functools
 import hashlib
 import io
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -71,7 +72,8 @@ def content_digest(data: str) -> str:
     root = Path(data)
     digest = hashlib.sha256()
     for reference in _folder(root).references:
-        digest.update(f"{files.sha256_file(Path(reference.name))}  {reference.name}\n".encode())
+        digest.update(files.sha256_file(Path(reference.name)).encode())
+        digest.update(os.fsencode(f"  {reference.name}\n"))
     return digest.hexdigest()
 
 

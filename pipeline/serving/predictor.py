@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pipeline.errors import UsageError
+from pipeline.errors import DataError, UsageError
 from pipeline.serving import versions
 
 _SIGNATURE = "serving_default"
@@ -39,11 +39,15 @@ class Predictor:
 
     Raises:
         UsageError: There is no such model, or it has another signature.
+        DataError: It is damaged.
     """
 
     def __init__(self, model: Path):
         self.path = versions.resolve(model)
-        loaded = tf.saved_model.load(str(self.path))
+        try:
+            loaded = tf.saved_model.load(str(self.path))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise DataError(f"{self.path}: cannot be loaded: {error}") from None
         if _SIGNATURE not in loaded.signatures:
             raise UsageError(
                 f"{self.path}: no signature {_SIGNATURE!r}; it has {list(loaded.signatures)}"
@@ -57,6 +61,7 @@ class Predictor:
                 f"{self.path}: {_SIGNATURE} maps {sorted(inputs)} to {sorted(outputs)}; expected "
                 f"{_INPUT} to {sorted(_OUTPUTS)}"
             )
+        self.top = self._signature.structured_outputs["scores"].shape[-1]
 
     def __call__(self, images: Sequence[bytes]) -> Prediction:
         """Classifies encoded images, all in one batch.

@@ -1,8 +1,8 @@
 """Loads a SavedModel in a process of its own and collects its answers.
 
 Run as `python -m pipeline.serving.probe MODEL IMAGES ANSWERS`, it reads the images from a TFRecord
-file and writes the answers as an npz file. It imports neither Keras' nor this project's networks:
-what TF Serving has not, it has not either.
+file and writes the answers as an npz file. It imports none of this project's networks: what TF
+Serving has not, it has not either.
 """
 
 import os
@@ -98,21 +98,28 @@ def keras_probabilities(model: Artifact, images: Sequence[bytes]) -> np.ndarray:
 
 def compare(
     answers: Answers, expected: np.ndarray, classes: Sequence[str], tolerance: float
-) -> tuple[list[str], float]:
-    """Returns what is wrong with the answers, and the greatest difference of a probability."""
-    if answers.together.shape != expected.shape:
-        return [f"probabilities of shape {answers.together.shape}, not {expected.shape}"], np.inf
-    difference = float(
-        max(abs(answers.together - expected).max(), abs(answers.alone - expected).max())
-    )
+) -> tuple[list[str], float | None]:
+    """Returns what is wrong with the answers, and the greatest difference of a probability.
+
+    The difference is None where there is none to speak of.
+    """
+    wanted = (len(expected), len(classes))
+    for found in (answers.together, answers.alone, expected):
+        if found.shape != wanted:
+            return [f"probabilities of shape {found.shape}, expected {wanted}"], None
+    difference = float(np.abs(np.stack([answers.together, answers.alone]) - expected).max())
     reasons = []
-    if not difference <= tolerance:  # also true of NaN
+    if not np.isfinite(difference):
+        return ["a served probability is not a finite number"], None
+    if difference > tolerance:
         reasons.append(
             f"a served probability differs from Keras' by {difference:.2e}; allowed {tolerance:g}"
         )
     best = [classes[index] for index in answers.together.argmax(axis=1)]
     if best != answers.names.tolist():
         reasons.append("the class names do not belong to the greatest probabilities")
+    if not np.array_equal(answers.scores, answers.together.max(axis=1)):
+        reasons.append("the scores are not the greatest probabilities")
     return reasons, difference
 
 

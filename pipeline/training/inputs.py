@@ -42,7 +42,7 @@ def training_batches(
         batch_size: Examples in a batch, of all replicas together.
         seed: Determines order and augmentation.
         random_shift: Images are shifted by up to so many pixels each way; what comes in from
-            outside repeats the edge.
+            outside is the mirror image.
         random_flip: Whether images are mirrored left to right, each with probability 1/2.
 
     Returns:

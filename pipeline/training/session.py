@@ -145,7 +145,8 @@ def _optimizer(
 ) -> keras.optimizers.Optimizer:
     warmup = min(steps - 1, round(parameters.warmup_epochs * steps_per_epoch))
     schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else parameters.learning_rate,
+        # The first step of a warm-up from 0 would do nothing.
+        initial_learning_rate=parameters.learning_rate / max(1, warmup),
         decay_steps=max(1, steps - warmup),
         warmup_target=parameters.learning_rate if warmup else None,
         warmup_steps=warmup,

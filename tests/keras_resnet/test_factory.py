@@ -120,7 +120,9 @@ def test_a_seed_repeats_what_is_dropped():
 
     def drawn(seed):
         keras.utils.set_random_seed(0)
-        return numpy(keras_resnet.ResNet(config, seed=seed, input_shape=(8, 8, 3))(x, training=True))
+        return numpy(
+            keras_resnet.ResNet(config, seed=seed, input_shape=(8, 8, 3))(x, training=True)
+        )
 
     np.testing.assert_array_equal(drawn(1), drawn(1))
     assert not np.array_equal(drawn(1), drawn(2))

@@ -58,6 +58,9 @@ def test_help_loads_nothing_heavy(arguments):
         (["run", "--data", "missing"], "data 'missing': no such folder"),
         (["run", "--data", "."], "data '.': found no images; expected ./CLASS/IMAGE"),
         (["run", "--set", "trainer.model=resnet51"], "trainer.model 'resnet51': `name` must be"),
+        (["run", "--root", "here.txt"], "root 'here.txt/digits': "),
+        (["run", "--destination", "/proc/x"], "destination '/proc/x': no permission to write"),
+        (["run", "--data", "a\\b"], "data 'a\\\\b': no such folder"),
         (["predict"], "missing argument 'IMAGE...'"),
         (["predict", "missing.png"], "image 'missing.png': no such file"),
         (["predict", "here.txt", "--model", "no"], "model 'no': no such directory"),
@@ -79,3 +82,12 @@ def test_debug_shows_the_traceback(tmp_path):
     assert done.returncode == 2
     assert "Traceback" in done.stderr
     assert "pipeline.errors.UsageError: configuration 'nope'" in done.stderr
+
+
+def test_other_data_get_a_name_of_their_own(tmp_path):
+    """Lest they become a version of the default's model, which has other classes."""
+    from pipeline import cli
+
+    assert cli._name_of("digits") == "digits"
+    assert cli._name_of(str(tmp_path / "my photos (2)") + "/") == "my_photos_2_"
+    assert cli._name_of("/") == "data"

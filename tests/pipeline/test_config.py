@@ -39,6 +39,9 @@ def test_a_file_and_overrides_are_read(tmp_path):
         ("=3", "expected KEY=VALUE"),
         ("name.x=3", "'name' is a value and has no keys below it"),
         ("trainer.epochs=[", "is not YAML"),
+        ("trainer.std=[0, 1, 1]", "trainer.std.0: input should be greater than 0; found 0"),
+        ("trainer.random_shift=40", "random_shift must be at most the image size"),
+        ("trainer.model_arguments.classes=12", "must not hold classes: Trainer sets it"),
         ("name=../elsewhere", "name: string should match pattern"),
         ("example_gen.splits.train=0.9", "the shares of splits must add up to 1"),
         ("evaluator.thresholds.accuracyy=0.9", "'accuracy' or 'top_5_accuracy'"),
@@ -56,12 +59,14 @@ def test_a_wrong_key_or_value_gives_one_line_that_names_it(override, message):
         ("", "expected a mapping of sections, found NoneType"),
         ("- 1", "expected a mapping of sections, found list"),
         ("a: [", "not YAML"),
+        ("name: x\nname: y", "'name' twice"),
+        (b"name: \xff", "not text in UTF-8"),
         ("name: x", "example_gen: missing; expected source or splits or shards"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused(tmp_path, text, message):
     path = tmp_path / "mine.yaml"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UsageError, match=message) as caught:
         config.load(path)
     assert "\n" not in str(caught.value)

@@ -146,20 +146,22 @@ def test_predict_names_every_file_and_what_cannot_be_read(finished, tmp_path):
     example = manifest.examples_of(root, manifest.load(root), "test")[0]
     (tmp_path / "digit.png").write_bytes(example.encoded)
     (tmp_path / "photo.jpg").write_bytes(builders.encode(builders.noise(0, 90, 60), "JPEG"))
-    (tmp_path / "page.jpg").write_text("<html>")
+    # A name that begins like a line of TensorFlow's log.
+    (tmp_path / "I2024 page.jpg").write_text("<html>")
     model = str(folder / "saved_models" / "tiny")
-    files = ["digit.png", "page.jpg", "photo.jpg"]
+    files = ["digit.png", "I2024 page.jpg", "photo.jpg"]
 
     done = call("predict", *files, "--model", model, "--top", "2", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "page.jpg: not an image that can be decoded\n"
+    assert done.stderr == "I2024 page.jpg: not an image that can be decoded\n"
     lines = done.stdout.splitlines()
     (answer,) = Predictor(folder / "saved_models" / "tiny")([example.encoded]).classes
     assert re.fullmatch(rf"digit\.png +{answer[0]} [\d.]+%  {answer[1]} [\d.]+%", lines[0])
     assert lines[1].startswith("photo.jpg ")
 
-    done = call("predict", "digit.png", "--model", model, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = call("predict", "digit.png", "--model", model, "--top", "9", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: --top 9: the model names the 5 most probable classes\n"
 
 
 @pytest.mark.slow
@@ -199,6 +201,22 @@ def test_shards_that_were_damaged_after_ingest_are_not_trained_on(finished, tmp_
     done = call("run", "tiny.yaml", cwd=folder)
     assert done.returncode == 1
     assert re.match(r"error: Trainer: .*data_tfrecord-00000-of-00001: .* damaged", done.stderr)
+
+
+@pytest.mark.slow
+def test_a_model_that_was_damaged_in_the_store_is_not_pushed(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "copy")
+    shutil.rmtree(folder / "saved_models")
+    variables = _only(folder, "Trainer", "model") / "Format-Serving" / "variables"
+    shard = next(variables.glob("*.data-*"))
+    content = bytearray(shard.read_bytes())
+    content[1000] ^= 1
+    shard.write_bytes(content)
+    done = call("run", "tiny.yaml", cwd=folder)
+    assert done.returncode == 1
+    assert "Pusher: " in done.stderr
+    assert "its files are not those that Trainer wrote" in done.stderr
+    assert not (folder / "saved_models").exists()
 
 
 @pytest.mark.slow

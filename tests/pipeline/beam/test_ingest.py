@@ -1,5 +1,7 @@
 import hashlib
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from PIL import Image
 
 from pipeline import files
 from pipeline.beam import ingest
-from pipeline.errors import DataError
+from pipeline.components import example_gen
 from pipeline.records import images, manifest
 from tests.pipeline import builders
 
@@ -93,12 +95,16 @@ def test_too_many_bad_images_stop_the_run_with_the_commonest_reasons(tmp_path):
     for number in range(3):
         (source / "cat" / f"empty{number}.png").write_bytes(b"")
     (source / "dog" / "page.png").write_text("<html>")
-    with pytest.raises(
-        DataError,
-        match=r"4 of 44 images cannot be used \(9.1%; .*max_bad_fraction is 5.0%\): "
+    written = builders.artifact(tmp_path / "a")
+    outcome = example_gen.run(
+        {}, {"examples": written}, example_gen.Parameters(source=str(source)), builders.CONTEXT
+    )
+    assert re.match(
+        r"4 of 44 images cannot be used \(9.1%; .*max_bad_fraction is 5.0%\): "
         r"empty 3 times \(first: .*empty0.png\), not_an_image 1 times",
-    ):
-        builders.examples(tmp_path / "a", source)
+        outcome.refusal,
+    )
+    assert len(entries(written, "quarantine")) == 4
 
 
 def test_of_equal_pictures_one_is_kept_and_contradictions_are_quarantined(tmp_path):
@@ -146,6 +152,24 @@ def test_the_conflicting_pairs_among_real_photos_are_found(real_images, tmp_path
         "quarantined": 6,
         "duplicates": 0,
     }
+
+
+def test_file_names_that_are_no_text_are_no_obstacle(tmp_path):
+    source = builders.image_folder(tmp_path / "images")
+    name = os.fsdecode(b"\xff\xfe.png")
+    shutil.copy(source / "cat" / "000.png", source / "dog" / name)
+    written, _ = builders.examples(tmp_path / "a", source)
+    assert str(source / "dog" / name) in {e["name"] for e in entries(written, "quarantine")}
+    (source / "dog" / name).write_bytes(builders.encode(builders.noise(77)))
+    written, _ = builders.examples(tmp_path / "b", source)
+    contents = manifest.load(written.uri)
+    found = {
+        example.filename
+        for split in contents.splits
+        if contents.splits[split].examples
+        for example in manifest.examples_of(written.uri, contents, split)
+    }
+    assert str(source / "dog" / name) in found
 
 
 def test_the_number_of_shards_grows_with_the_bytes():

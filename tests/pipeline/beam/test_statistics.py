@@ -1,7 +1,10 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorflow.core.example import example_pb2
 
+from pipeline.beam import execution
 from pipeline.beam.statistics import CombineStatistics
 from pipeline.records import examples, protos
 from pipeline.records.examples import ImageExample
@@ -18,17 +21,19 @@ _EXAMPLES = st.builds(
 )
 
 
+def accumulate(found):
+    combine = CombineStatistics()
+    accumulator = combine.create_accumulator()
+    for example in found:
+        message = example_pb2.Example.FromString(examples.serialize(example))
+        accumulator = combine.add_input(accumulator, message)
+    return accumulator
+
+
 @settings(deadline=None)
 @given(st.lists(_EXAMPLES, min_size=1, max_size=12), st.integers(0, 12))
 def test_statistics_do_not_depend_on_how_the_work_was_divided(found, cut):
     combine = CombineStatistics()
-
-    def accumulate(part):
-        accumulator = combine.create_accumulator()
-        for example in part:
-            accumulator = combine.add_input(accumulator, example)
-        return accumulator
-
     whole = accumulate(found).to_proto("train")
     parts = [accumulate(found[cut:]), accumulate(found[:cut]), combine.create_accumulator()]
     assert combine.merge_accumulators(parts).to_proto("train") == whole
@@ -43,3 +48,45 @@ def test_statistics_do_not_depend_on_how_the_work_was_divided(found, cut):
     assert {value.value: value.frequency for value in strings.top_values} == {
         text: texts.count(text) for text in texts
     }
+
+
+def test_presence_is_measured_and_every_feature_of_the_records_is_there():
+    example = ImageExample(b"png", "png", 3, 4, 1, "b", "name")
+    accumulator = accumulate([example, example])
+    incomplete = example_pb2.Example()
+    incomplete.features.feature[examples.LABEL].int64_list.value.extend([1, 2, 3])
+    accumulator.add(incomplete)
+    dataset = accumulator.to_proto("train").datasets[0]
+    features = protos.features(dataset)
+    assert set(features) == {
+        examples.IMAGE,
+        examples.FORMAT,
+        examples.FILENAME,
+        examples.HEIGHT,
+        examples.WIDTH,
+        examples.LABEL,
+        examples.TEXT,
+        examples.KEY,
+    }
+    height = features[examples.HEIGHT].num_stats.common_stats
+    assert (height.num_non_missing, height.num_missing) == (2, 1)
+    label = features[examples.LABEL].num_stats.common_stats
+    assert (label.min_num_values, label.max_num_values, label.tot_num_values) == (1, 3, 5)
+    assert features[examples.IMAGE].bytes_stats.avg_num_bytes == 3
+    assert features[examples.KEY].string_stats.avg_length == 64
+
+
+def test_a_pipeline_that_fails_says_so_and_leaves_no_thread():
+    import threading
+
+    reports = []
+
+    def fail(element):
+        raise ValueError("broken element")
+
+    with (
+        pytest.raises(ValueError, match="broken element"),
+        execution.pipeline(lambda done, total: reports.append(done), "test", 3) as pipeline,
+    ):
+        _ = pipeline | execution.beam.Create([1]) | execution.beam.Map(fail)
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress of test"]

@@ -75,6 +75,8 @@ def test_the_schema_lists_the_classes_and_asks_for_every_feature(schema):
     assert protos.classes(found, examples.TEXT) == ("cat", "dog")
     assert {feature.name for feature in found.feature} == {
         examples.IMAGE,
+        examples.FILENAME,
+        examples.KEY,
         examples.FORMAT,
         examples.HEIGHT,
         examples.WIDTH,
@@ -138,6 +140,8 @@ def test_numbers_out_of_range_and_missing_features_are_anomalies(schema):
     label = dataset.features.add()
     label.path.step.append(examples.LABEL)
     label.num_stats.common_stats.num_non_missing = 8
+    label.num_stats.common_stats.min_num_values = 1
+    label.num_stats.common_stats.max_num_values = 2
     label.num_stats.min, label.num_stats.max = -1, 7
     found = example_validator.anomalies(dataset, protos.read_schema(schema), 1)
     kinds = anomalies_pb2.AnomalyInfo.Type
@@ -145,6 +149,7 @@ def test_numbers_out_of_range_and_missing_features_are_anomalies(schema):
         "INT_TYPE_SMALL_INT",
         "INT_TYPE_BIG_INT",
         "FEATURE_TYPE_LOW_FRACTION_PRESENT",
+        "INVALID_FEATURE_SHAPE",
     }
     missing = found.anomaly_info[examples.HEIGHT].reason[0]
     assert kinds.Name(missing.type) == "SCHEMA_MISSING_COLUMN"

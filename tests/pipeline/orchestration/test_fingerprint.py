@@ -25,6 +25,13 @@ def test_libraries_are_those_that_the_code_imports():
     assert set(ingest) >= {"apache_beam", "google_crc32c", "PIL", "sklearn"}
     assert "keras" not in ingest
     assert not set(ingest) & {"json", "pathlib"}
+    assert None not in ingest.values()
+    assert "google" in fingerprint.libraries("pipeline.components.schema_gen")  # protobuf
+
+
+def test_backends_that_the_pipeline_does_not_use_do_not_matter():
+    # They come with the tests alone; installing these must not train anew.
+    assert not {"jax", "torch"} & set(fingerprint.libraries("pipeline.components.trainer"))
 
 
 def test_an_edit_in_a_module_imported_by_an_imported_module_changes_the_digest(tmp_path):

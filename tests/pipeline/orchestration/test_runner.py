@@ -1,6 +1,7 @@
 """The runner, on small components of the tests' own."""
 
 import types
+from pathlib import Path
 
 import pytest
 
@@ -144,13 +145,36 @@ def test_a_failure_keeps_what_came_before_and_nothing_of_itself(tmp_path, error,
     assert (first.runs, last.runs) == (1, 1)
 
 
-def test_a_refusal_keeps_its_outputs_stops_the_run_and_is_remembered(tmp_path):
-    gate, last = Adder(refusal="3 anomalies"), Adder()
+def test_a_refusal_keeps_its_outputs_stops_the_run_and_is_asked_for_anew(tmp_path):
+    first, gate, last = Adder(), Adder(refusal="3 anomalies"), Adder()
     for _ in range(2):
         with pytest.raises(PipelineError, match=r"^C1: 3 anomalies$"):
-            execute(chain(Adder(), gate, last), tmp_path)
-    assert (gate.runs, last.runs) == (1, 0)
+            execute(chain(first, gate, last), tmp_path)
+    assert (first.runs, gate.runs, last.runs) == (1, 2, 0)
     assert (tmp_path / "C1" / "out" / "2" / "n").read_text() == "2"
+    gate.refusal = None  # the cause was a passing one
+    execute(chain(first, gate, last), tmp_path)
+    assert last.runs == 1
+
+
+def test_an_artifact_that_was_altered_is_not_built_upon(tmp_path):
+    adders = [Adder(), Adder()]
+    execute(chain(*adders), tmp_path)
+    (tmp_path / "C0" / "out" / "1" / "n").write_text("9")  # of the same size
+    with pytest.raises(DataError, match=r"C0/out/1: its files are not those that C0 wrote"):
+        execute(chain(*adders, values=[1, 5]), tmp_path)
+    (tmp_path / "C0" / "out" / "1" / "n").unlink()
+    (tmp_path / "C0" / "out" / "1").rmdir()
+    results = execute(chain(*adders, values=[1, 5]), tmp_path)
+    assert results["C1"].outcome.result == "sum 6"
+
+
+def test_a_root_that_cannot_be_written_to_is_wrong_use(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file, not a directory"):
+        execute(chain(Adder()), tmp_path / "file" / "below")
+    with pytest.raises(UsageError, match="no permission to write"):
+        execute(chain(Adder()), Path("/proc/nowhere"))
 
 
 def test_ctrl_c_is_recorded_and_leaves_nothing(tmp_path):

@@ -1,8 +1,10 @@
 import json
 import multiprocessing
+import time
 
 import pytest
 
+from pipeline.errors import DataError
 from pipeline.orchestration import store
 from pipeline.orchestration.artifact import Artifact, Outcome
 
@@ -79,6 +81,44 @@ def test_whether_a_component_completed_with_its_own_dependencies(tmp_path):
     assert executions.completed_with("Trainer", {"parameters": {"epochs": 2}})
     assert not executions.completed_with("Trainer", {"parameters": {"epochs": 3}})
     assert not executions.completed_with("Evaluator", {"parameters": {"epochs": 2}})
+
+
+def _begin_and_wait(root, begun):
+    executions = store.Store(root)
+    execution = executions.begin("Trainer", "k", {})
+    (executions.staging(execution, "model") / "half").write_text("x")
+    begun.set()
+    time.sleep(600)
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    events = [spawn.Event() for _ in range(2)]
+    killed, living = (
+        spawn.Process(target=_begin_and_wait, args=(tmp_path, event)) for event in events
+    )
+    killed.start()
+    events[0].wait()
+    living.start()
+    events[1].wait()
+    killed.kill()
+    killed.join()
+
+    executions = store.Store(tmp_path)
+    executions.begin("Trainer", "k", {})
+    assert [path.name for path in (tmp_path / ".system" / "staging").iterdir()] == ["2"]
+    records = tmp_path / ".system" / "executions"
+    states = [json.loads((records / f"{n}.json").read_text())["state"] for n in (1, 2, 3)]
+    assert states == ["FAILED", "RUNNING", "RUNNING"]
+    living.kill()
+    living.join()
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    _complete(tmp_path)
+    (tmp_path / ".system" / "executions" / "1.json").write_text("{")
+    with pytest.raises(DataError, match=r"executions/1.json: not a record"):
+        store.Store(tmp_path).find("Trainer", "k")
 
 
 def _begin_many(root):

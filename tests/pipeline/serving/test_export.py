@@ -182,5 +182,23 @@ def test_names_that_belong_to_other_classes_are_noticed():
     answers = probe.Answers(probabilities, probabilities, np.array(["dog"]), probabilities[:, 0])
     reasons, _ = probe.compare(answers, probabilities, _CLASSES, 1e-4)
     assert reasons == ["the class names do not belong to the greatest probabilities"]
-    broken = probe.Answers(probabilities * np.nan, probabilities, np.array(["bird"]), None)
-    assert "differs" in probe.compare(broken, probabilities, _CLASSES, 1e-4)[0][0]
+
+
+_GOOD = np.array([[0.7, 0.2, 0.1]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"alone": _GOOD * np.nan}, "not a finite number"),
+        ({"together": _GOOD * np.nan}, "not a finite number"),
+        ({"alone": _GOOD + 0.01}, "differs from Keras' by 1.00e-02"),
+        ({"alone": _GOOD[:, :2]}, r"of shape (1, 2), expected (1, 3)"),
+        ({"scores": np.array([0.6], np.float32)}, "the scores are not"),
+    ],
+)
+def test_answers_that_are_wrong_in_any_part_are_noticed(changes, reason):
+    good = {"together": _GOOD, "alone": _GOOD, "names": np.array(["bird"]), "scores": _GOOD[:, 0]}
+    assert probe.compare(probe.Answers(**good), _GOOD, _CLASSES, 1e-4) == ([], 0.0)
+    (found,), _ = probe.compare(probe.Answers(**{**good, **changes}), _GOOD, _CLASSES, 1e-4)
+    assert reason in found
