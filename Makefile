@@ -22,12 +22,13 @@ run: $(RUN_READY)
 	@$(BIN)/python -m pipeline run $(ARGS)
 
 test: $(TEST_READY)
-	$(BIN)/python -m pytest $(ARGS)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/keras_resnet $(ARGS)
+	$(BIN)/python -m pytest -m "not exhaustive" $(ARGS)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "not exhaustive" tests/keras_resnet $(ARGS)
 
-# The long counts of the fault tests; run before a change that they guard is called done.
+# The long counts of the fault tests, and every member of the family at full size; run before a
+# change that they guard is called done.
 soak: $(TEST_READY)
-	$(BIN)/python -m pytest -m soak --rounds 30 $(ARGS)
+	$(BIN)/python -m pytest -m "soak or exhaustive" --rounds 30 $(ARGS)
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check .

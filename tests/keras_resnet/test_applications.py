@@ -42,7 +42,7 @@ def _randomise(model):
 
 @pytest.mark.parametrize("version", ["", "V2"])
 @pytest.mark.parametrize(
-    "depth", [50, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (101, 152))]
+    "depth", [50, *(pytest.param(depth, marks=pytest.mark.exhaustive) for depth in (101, 152))]
 )
 def test_same_logits_as_keras_applications(depth, version):
     arguments = {"input_shape": (SIZE, SIZE, 3), "classes": 10, "classifier_activation": None}

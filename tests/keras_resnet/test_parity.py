@@ -26,7 +26,7 @@ FULL_SIZE = np.load(FIXTURES / "full_size_logits_64x64.npz")
 # One of each kind of block, stem, shortcut and head; the others are slow together.
 QUICK = ("resnet18d", "resnet50t", "seresnext50_32x4d", "resnetv2_18", "legacy_seresnet18")
 # JAX compiles each network anew at each size.
-COMPILES_LONG = [pytest.mark.slow] if keras.config.backend() == "jax" else []
+COMPILES_LONG = [pytest.mark.exhaustive] if keras.config.backend() == "jax" else []
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -118,7 +118,7 @@ def test_full_size(name):
     _check_full_size(name)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name in FULL_SIZE if name not in QUICK])
 def test_full_size_of_the_others(name):
     _check_full_size(name)

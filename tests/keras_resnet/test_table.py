@@ -66,7 +66,7 @@ def damp(model):
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(name, marks=pytest.mark.slow) if sum(config.depths) > DEEP else name
+        pytest.param(name, marks=pytest.mark.exhaustive) if sum(config.depths) > DEEP else name
         for name, config in keras_resnet.SPECS.items()
     ],
 )

@@ -19,7 +19,7 @@ TINY = FIXTURES / "tiny" / "se_basic.safetensors"
 # The state dicts of timm 1.0.31 for every network of the table that it has: name -> shape.
 TORCH_KEYS = json.loads(gzip.decompress((FIXTURES / "torch_keys.json.gz").read_bytes()))
 NETWORKS = [
-    pytest.param(name, marks=[pytest.mark.slow] if len(shapes) > 350 else [])
+    pytest.param(name, marks=[pytest.mark.exhaustive] if len(shapes) > 350 else [])
     for name, shapes in TORCH_KEYS.items()
 ]
 
