@@ -13,6 +13,7 @@ from keras_resnet._validation import check_choice, check_flag, check_integer
 from keras_resnet.config import ResNetConfig
 from keras_resnet.layers._composite import synchronizes
 from keras_resnet.layers.bottleneck_block import BottleneckBlock
+from keras_resnet.layers.dropout import Dropout
 from keras_resnet.layers.residual_block import ResidualBlock
 from keras_resnet.layers.stem import Stem, stem_strides
 from keras_resnet.layers.stochastic_depth import SCHEDULES
@@ -179,7 +180,7 @@ def network_parts(
         head_dtype = "float32" if policy.compute_dtype in ("float16", "bfloat16") else policy
         if config.dropout_rate:
             dropout = {"rate": config.dropout_rate, "seed": seed, "dtype": head_dtype}
-            yield Part(keras.layers.Dropout, "dropout", dropout)
+            yield Part(Dropout, "dropout", dropout)
         classifier = {"units": classes, "activation": classifier_activation, "dtype": head_dtype}
         yield Part(keras.layers.Dense, "classifier", classifier)
 

@@ -1,6 +1,7 @@
 """The layers of the residual family."""
 
 from keras_resnet.layers.bottleneck_block import BottleneckBlock
+from keras_resnet.layers.dropout import Dropout
 from keras_resnet.layers.residual_block import ResidualBlock
 from keras_resnet.layers.shortcut import Shortcut
 from keras_resnet.layers.squeeze_excite import SqueezeExcite
@@ -9,6 +10,7 @@ from keras_resnet.layers.stochastic_depth import StochasticDepth
 
 __all__ = [
     "BottleneckBlock",
+    "Dropout",
     "ResidualBlock",
     "Shortcut",
     "SqueezeExcite",

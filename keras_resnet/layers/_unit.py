@@ -14,6 +14,7 @@ from keras_resnet._validation import (
     check_rate,
 )
 from keras_resnet.layers._composite import CONV_BIAS, CompositeLayer, Shape
+from keras_resnet.layers.dropout import Dropout
 from keras_resnet.layers.shortcut import SHORTCUTS, Shortcut
 from keras_resnet.layers.squeeze_excite import SqueezeExcite
 from keras_resnet.layers.stochastic_depth import MODES as DROP_PATH_MODES
@@ -170,9 +171,7 @@ class ResidualUnit(CompositeLayer):
                 name="se",
             )
         if self.dropout_rate:
-            self.dropout = keras.layers.Dropout(
-                self.dropout_rate, seed=self.seed, dtype=policy, name="dropout"
-            )
+            self.dropout = Dropout(self.dropout_rate, seed=self.seed, dtype=policy, name="dropout")
         if self.drop_path_rate:
             self.drop_path = StochasticDepth(
                 self.drop_path_rate,

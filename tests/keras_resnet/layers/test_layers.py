@@ -52,6 +52,7 @@ EXAMPLES = {
     },
     "SqueezeExcite": {"ratio": 0.5, "divisor": 2, "kernel_initializer": "he_uniform"},
     "Stem": {"filters": 8, "kind": "deep", "pool": "conv", "order": "original", **NORM},
+    "Dropout": {"rate": 0.25, "seed": 1},
     "StochasticDepth": {"rate": 0.25, "mode": "batch", "seed": 1},
 }
 LAYERS = [name for name in layers.__all__ if inspect.isclass(getattr(layers, name))]

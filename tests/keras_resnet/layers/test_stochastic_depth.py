@@ -11,6 +11,7 @@ from keras_resnet import _backend
 from keras_resnet.config import ResNetConfig
 from keras_resnet.factory import ResNet
 from keras_resnet.layers.bottleneck_block import BottleneckBlock
+from keras_resnet.layers.dropout import Dropout
 from keras_resnet.layers.residual_block import ResidualBlock
 from keras_resnet.layers.stochastic_depth import SCHEDULES, StochasticDepth
 
@@ -455,6 +456,16 @@ class TestReplicas:
         draws = [strategy.experimental_local_results(draw()) for _ in range(12)]
         assert any((a.numpy() != b.numpy()).any() for a, b in draws)
         assert int(layer.seed_generator.state.value[1]) == 12
+
+    def test_dropout_draws_its_own_masks_as_well(self, strategy):
+        import tensorflow as tf
+
+        with strategy.scope():
+            layer = Dropout(0.5, seed=1)
+        draw = tf.function(lambda: strategy.run(lambda: layer(tf.ones((4, 64)), training=True)))
+        first, second = strategy.experimental_local_results(draw())
+        assert (first.numpy() != second.numpy()).any()
+        assert set(np.unique(first)) == {0.0, 2.0}
 
     def test_training_skips_on_each_replica_by_itself(self, strategy):
         import tensorflow as tf

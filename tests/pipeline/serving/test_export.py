@@ -122,7 +122,7 @@ def test_models_that_are_none_are_named(tmp_path):
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
-    source = builders.image_folder(folder / "images", _CLASSES, 10)
+    source = builders.image_folder(folder / "images", _CLASSES)
     written, _ = builders.examples(folder / "examples", source)
     return written
 
