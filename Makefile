@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Building a network keeps one core busy; files are shared out between two processes.
+PARALLEL ?= --numprocesses 2 --dist loadfile
 
 # A stamp is written when its installation has ended well, and is out of date when setup.cfg changes.
 RUN_READY := $(VENV)/.ready-run
@@ -22,8 +24,8 @@ run: $(RUN_READY)
 	@$(BIN)/python -m pipeline run $(ARGS)
 
 test: $(TEST_READY)
-	$(BIN)/python -m pytest -m "not exhaustive" $(ARGS)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "not exhaustive" tests/keras_resnet $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not exhaustive" $(ARGS)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) -m "not exhaustive" tests/keras_resnet $(ARGS)
 
 # The long counts of the fault tests, and every member of the family at full size; run before a
 # change that they guard is called done.

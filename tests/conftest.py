@@ -40,6 +40,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
+def two_replicas():
+    """The strategy over both devices; there may be only one in a process."""
+    from pipeline.training import strategy
+
+    return strategy.make(strategy.MIRRORED)
+
+
+@pytest.fixture(scope="session")
 def real_images() -> Path:
     """The folder of real images that the environment names."""
     folder = os.environ.get(_REAL_IMAGES)

@@ -92,7 +92,7 @@ def _execute_node(
         return Result(node.name, earlier.outcome, earlier.outputs, 0.0, cached=True)
 
     for source, artifact in zip(node.inputs.values(), inputs.values(), strict=True):
-        _require_unchanged(artifact, source[0])
+        _require_unchanged(artifact, source[0], node.name)
     execution = executions.begin(node.name, key, dependencies)
     try:
         outputs = {
@@ -109,15 +109,22 @@ def _execute_node(
         executions.abandon(execution, store.FAILED, traceback.format_exc())
         if isinstance(error, PipelineError):
             raise type(error)(f"{node.name}: {error}") from error
-        raise PipelineError(f"{node.name}: {type(error).__name__}: {error}") from error
+        raise PipelineError(f"{node.name}: {type(error).__name__}: {_brief(error)}") from error
     return Result(node.name, outcome, execution.outputs, 0.0, cached=False)
+
+
+def _brief(error: Exception) -> str:
+    """Returns the first and the last line of what an error says; TensorFlow's say hundreds."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith("[[")] or lines
+    return " … ".join(dict.fromkeys((*telling[:1], *telling[-1:])))
 
 
 def _cacheable(node: Node) -> bool:
     return getattr(node.module, "CACHEABLE", True)
 
 
-def _require_unchanged(artifact: Artifact, source: str) -> None:
+def _require_unchanged(artifact: Artifact, source: str, reader: str) -> None:
     """Refuses an artifact whose files were altered after `source` wrote them.
 
     The store looks at names and sizes alone. Examples vouch for themselves: whoever reads them
@@ -125,8 +132,8 @@ def _require_unchanged(artifact: Artifact, source: str) -> None:
     """
     if artifact.type != "Examples" and files.tree_digest(artifact.uri) != artifact.digest:
         raise DataError(
-            f"{artifact.uri}: its files are not those that {source} wrote; remove the directory "
-            "and run again"
+            f"{reader}: {artifact.uri}: its files are not those that {source} wrote; remove the "
+            "directory and run again"
         )
 
 

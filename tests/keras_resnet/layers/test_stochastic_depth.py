@@ -425,52 +425,37 @@ def test_a_saved_network_predicts_the_same(tmp_path):
     assert again.get_layer("stage2_block1").drop_path.rate == 0.5
 
 
-@pytest.fixture(scope="module")
-def strategy():
-    import tensorflow as tf
-
-    if len(tf.config.list_logical_devices("CPU")) < 2:
-        try:
-            tf.config.set_logical_device_configuration(
-                tf.config.list_physical_devices("CPU")[0],
-                [tf.config.LogicalDeviceConfiguration()] * 2,
-            )
-        except RuntimeError:
-            pytest.skip("TensorFlow has started with one device; run this file by itself")
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 @only_tensorflow
 class TestReplicas:
     @pytest.mark.parametrize("mode", ["sample", "batch"])
-    def test_each_draws_its_own_masks(self, strategy, mode):
+    def test_each_draws_its_own_masks(self, two_replicas, mode):
         import tensorflow as tf
 
-        with strategy.scope():
+        with two_replicas.scope():
             layer = StochasticDepth(0.5, mode, seed=1)
 
         @tf.function
         def draw():
-            return strategy.run(lambda: layer(tf.ones((64, 1)), training=True))
+            return two_replicas.run(lambda: layer(tf.ones((64, 1)), training=True))
 
-        draws = [strategy.experimental_local_results(draw()) for _ in range(12)]
+        draws = [two_replicas.experimental_local_results(draw()) for _ in range(12)]
         assert any((a.numpy() != b.numpy()).any() for a, b in draws)
         assert int(layer.seed_generator.state.value[1]) == 12
 
-    def test_dropout_draws_its_own_masks_as_well(self, strategy):
+    def test_dropout_draws_its_own_masks_as_well(self, two_replicas):
         import tensorflow as tf
 
-        with strategy.scope():
+        with two_replicas.scope():
             layer = Dropout(0.5, seed=1)
-        draw = tf.function(lambda: strategy.run(lambda: layer(tf.ones((4, 64)), training=True)))
-        first, second = strategy.experimental_local_results(draw())
+        draw = tf.function(lambda: two_replicas.run(lambda: layer(tf.ones((4, 64)), training=True)))
+        first, second = two_replicas.experimental_local_results(draw())
         assert (first.numpy() != second.numpy()).any()
         assert set(np.unique(first)) == {0.0, 2.0}
 
-    def test_training_skips_on_each_replica_by_itself(self, strategy):
+    def test_training_skips_on_each_replica_by_itself(self, two_replicas):
         import tensorflow as tf
 
-        with strategy.scope():
+        with two_replicas.scope():
             model = network()
             optimizer = keras.optimizers.SGD(0.01)
             optimizer.build(model.trainable_variables)
@@ -484,12 +469,12 @@ class TestReplicas:
             optimizer.apply(gradients, model.trainable_variables)
             return loss
 
-        step = tf.function(lambda: strategy.run(replica_step))
+        step = tf.function(lambda: two_replicas.run(replica_step))
         moving = model.get_layer("stage2_block1").bn1.moving_mean.value
         before, patterns = None, set()
         for _ in range(16):
-            losses = strategy.experimental_local_results(step())
-            now = [value.numpy() for value in strategy.experimental_local_results(moving)]
+            losses = two_replicas.experimental_local_results(step())
+            now = [value.numpy() for value in two_replicas.experimental_local_results(moving)]
             if before is not None:
                 patterns.add(tuple((a != b).any() for a, b in zip(before, now, strict=True)))
             before = now

@@ -133,6 +133,13 @@ def test_a_component_that_may_not_be_cached_runs_every_time(tmp_path):
     [
         (DataError("shard 3 is cut"), DataError, "^C1: shard 3 is cut$"),
         (KeyError("x"), PipelineError, "^C1: KeyError: 'x'$"),
+        (
+            RuntimeError(
+                "Graph execution error:\n\n  File a\n  File b\nshapes differ\n\t [[{{x}}]]"
+            ),
+            PipelineError,
+            "^C1: RuntimeError: Graph execution error: … shapes differ$",
+        ),
     ],
 )
 def test_a_failure_keeps_what_came_before_and_nothing_of_itself(tmp_path, error, kind, message):
