@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,9 +107,13 @@ def require_writable(directory: Path, name: str) -> None:
     nearest = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise UsageError(f"{name} {str(directory)!r}: {nearest} is a file, not a directory")
-    # The system's own directories say that they can be written to, and refuse.
-    if not os.access(nearest, os.W_OK | os.X_OK) or nearest.is_relative_to("/proc"):
-        raise UsageError(f"{name} {str(directory)!r}: no permission to write in {nearest}")
+    try:
+        # Trying is the one test that holds for every user and every file system.
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise UsageError(
+            f"{name} {str(directory)!r}: no permission to write in {nearest} ({error.strerror})"
+        ) from None
 
 
 @contextlib.contextmanager

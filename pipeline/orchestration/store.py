@@ -172,9 +172,16 @@ class Store:
     def _close_dead(self) -> None:
         """Records the end of executions whose process died, and removes what they staged."""
         for path in self._running.glob("*"):
-            execution = self._load(int(path.name))
-            if execution and execution.state == RUNNING and self._lock(execution.id):
+            number = int(path.name)
+            # Empty while its process is about to write it, and about to take the lock.
+            if self._load(number) is None or not self._lock(number):
+                continue
+            # Read under the lock: it may have ended well since the look above.
+            execution = self._load(number)
+            if execution and execution.state == RUNNING:
                 self._ended(execution, FAILED, error="its process died")
+            else:
+                self._unlock(number)
 
     def _lock(self, number: int) -> bool:
         """Takes the lock of an execution; False while the process that runs it lives."""

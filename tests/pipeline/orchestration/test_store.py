@@ -114,6 +114,24 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     living.join()
 
 
+def test_an_execution_that_ends_while_it_is_looked_at_stays_complete(tmp_path, monkeypatch):
+    """Another process completes between the look at its record and the taking of its lock."""
+    first, second = store.Store(tmp_path), store.Store(tmp_path)
+    execution = first.begin("Trainer", "k", {})
+    (first.staging(execution, "model") / "file").write_text("x")
+    staged = tmp_path / ".system" / "staging" / "1" / "model"
+    take = second._lock
+
+    def complete_before(number):
+        if number == execution.id:
+            first.complete(execution, {"model": Artifact("Model", staged)}, Outcome("fine"))
+        return take(number)
+
+    monkeypatch.setattr(second, "_lock", complete_before)
+    second.begin("Trainer", "other", {})
+    assert second.find("Trainer", "k").outcome == Outcome("fine")
+
+
 def test_a_damaged_record_is_named(tmp_path):
     _complete(tmp_path)
     (tmp_path / ".system" / "executions" / "1.json").write_text("{")
