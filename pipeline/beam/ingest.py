@@ -22,7 +22,7 @@ from pipeline.beam import execution
 from pipeline.orchestration.artifact import Progress
 from pipeline.records import duplicates, examples, images, manifest, tfrecord
 from pipeline.records.duplicates import Candidate
-from pipeline.records.sources import Reference, Source
+from pipeline.sources import Reference, Source
 
 _COUNTER = "ingest"
 _QUARANTINE = "quarantine"
@@ -71,10 +71,10 @@ def run(source: Source, parameters: Any, destination: Path, progress: Progress) 
     spool = destination / f".spool-{uuid.uuid4().hex}"
     spool.mkdir()
     results = spool / "results.json"
-    with execution.pipeline(progress, _COUNTER, len(source.references)) as pipeline:
+    with execution.pipeline(progress, _COUNTER, source.total) as pipeline:
         normalized = (
             pipeline
-            | "List" >> beam.Create(source.references)
+            | "List" >> beam.Create(source.parts)
             | "Spread" >> beam.Reshuffle()
             | "Normalize" >> beam.ParDo(Normalize(source, spool)).with_outputs(main="good")
         )
@@ -138,17 +138,20 @@ class Normalize(beam.DoFn):
         """Closes the spool file; its images are readable from now on."""
         self._file.close()
 
-    def process(self, reference: Reference) -> Iterator[Any]:
-        """Yields what becomes of one reference."""
-        execution.tick(_COUNTER)
-        encoded = b""
+    def process(self, part: Any) -> Iterator[Any]:
+        """Yields what becomes of each image of a part."""
+        for reference, encoded in self._read(part):
+            execution.tick(_COUNTER)
+            yield from self._normalize(reference, encoded)
+
+    def _normalize(self, reference: Reference, encoded: bytes) -> Iterator[Any]:
         try:
-            encoded = self._read(reference)
+            if reference.bad:
+                raise images.BadImageError(reference.bad)
             image = images.normalize(encoded)
-        except (images.BadImageError, OSError) as error:
-            reason = "unreadable" if isinstance(error, OSError) else str(error)
+        except images.BadImageError as error:
             digest = sha256(encoded).hexdigest()
-            entry = duplicates.entry(reference.name, reference.text, digest, reason)
+            entry = duplicates.entry(reference.name, reference.text, digest, str(error))
             yield TaggedOutput(_QUARANTINE, json.dumps(entry))
             return
         candidate = Candidate(

@@ -10,7 +10,7 @@ from pipeline import files
 from pipeline.errors import DataError
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 from pipeline.parameters import Fraction, NonEmpty, Positive, parameters
-from pipeline.records import sources
+from pipeline import sources
 from pipeline.records.manifest import Manifest
 
 OUTPUTS = {"examples": "Examples"}
@@ -54,7 +54,7 @@ def check(parameters: Parameters) -> None:
 
 def external(parameters: Parameters) -> str:
     """Returns a digest of the images themselves."""
-    return sources.content_digest(parameters.source)
+    return sources.open_source(parameters.source).digest()
 
 
 def run(
@@ -116,7 +116,7 @@ def balance(
         DataError: They do not add up: an image was lost or slipped in.
     """
     columns = {
-        "seen": Counter(reference.text for reference in source.references),
+        "seen": Counter(reference.text for part in source.parts for reference in part),
         "written": sum(
             (Counter(split.class_counts) for split in written.splits.values()), Counter()
         ),
