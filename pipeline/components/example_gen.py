@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from pipeline import files
+from pipeline import files, sources
 from pipeline.errors import DataError
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 from pipeline.parameters import Fraction, NonEmpty, Positive, parameters
-from pipeline import sources
 from pipeline.records.manifest import Manifest
 
 OUTPUTS = {"examples": "Examples"}

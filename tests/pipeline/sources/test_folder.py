@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from pipeline.errors import UsageError
 from pipeline import sources
+from pipeline.errors import UsageError
 from pipeline.records import images
 from tests.pipeline import builders
 
