@@ -54,8 +54,10 @@ class Context:
         name: The name of the run's pipeline, which names the model.
         progress: Receives how far the work has come.
         say: Prints a line for the person who watches.
+        workers: The number of processes that may work at once.
     """
 
     name: str
     progress: Progress = lambda done, total, **figures: None
     say: Callable[[str], None] = lambda line: None
+    workers: int = 1

@@ -12,6 +12,7 @@ WIDTH = "image/width"
 LABEL = "image/class/label"
 TEXT = "image/class/text"
 KEY = "image/key/sha256"
+GROUP = "image/group"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class ImageExample:
         label: Index of the class.
         text: Name of the class.
         filename: Where the image came from.
+        group: What no split tears apart, such as a patient; empty where there is none.
     """
 
     encoded: bytes
@@ -35,6 +37,7 @@ class ImageExample:
     label: int
     text: str
     filename: str
+    group: str = ""
 
     @property
     def key(self) -> str:
@@ -56,6 +59,8 @@ def serialize(example: ImageExample) -> bytes:
     feature[HEIGHT].int64_list.value.append(example.height)
     feature[WIDTH].int64_list.value.append(example.width)
     feature[LABEL].int64_list.value.append(example.label)
+    if example.group:
+        feature[GROUP].bytes_list.value.append(os.fsencode(example.group))
     return message.SerializeToString(deterministic=True)
 
 
@@ -72,4 +77,5 @@ def parse(payload: bytes) -> ImageExample:
         label=feature[LABEL].int64_list.value[0],
         text=feature[TEXT].bytes_list.value[0].decode(),
         filename=os.fsdecode(feature[FILENAME].bytes_list.value[0]),
+        group=os.fsdecode(feature[GROUP].bytes_list.value[0]) if GROUP in feature else "",
     )

@@ -32,25 +32,34 @@ def _masked_crc(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+def frame(payload: bytes) -> bytes:
+    """Returns `payload` as it stands in a file, between its length and its CRCs."""
+    length = struct.pack("<Q", len(payload))
+    return b"".join(
+        (length, _FOOTER.pack(_masked_crc(length)), payload, _FOOTER.pack(_masked_crc(payload)))
+    )
+
+
+def payload_of(frame: bytes) -> bytes:
+    """Returns the payload of what `frame` returned."""
+    return frame[_HEADER.size : -_FOOTER.size]
+
+
 def write(path: Path, payloads: Iterable[bytes]) -> ShardSummary:
     """Writes `payloads` in the order given and returns what was written.
 
     The file is flushed to the disk but not renamed: write it into a directory that is not yet
     visible.
     """
+    return write_frames(path, map(frame, payloads))
+
+
+def write_frames(path: Path, frames: Iterable[bytes]) -> ShardSummary:
+    """Does what `write` does, of what `frame` has returned."""
     checksum = google_crc32c.Checksum()
     records = size = 0
     with path.open("xb") as file:
-        for payload in payloads:
-            length = struct.pack("<Q", len(payload))
-            frame = b"".join(
-                (
-                    length,
-                    _FOOTER.pack(_masked_crc(length)),
-                    payload,
-                    _FOOTER.pack(_masked_crc(payload)),
-                )
-            )
+        for frame in frames:
             file.write(frame)
             checksum.update(frame)
             records += 1
