@@ -2,8 +2,9 @@
 
 import contextlib
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -15,6 +16,7 @@ RUNNER = "FnApiRunner"
 _INTERVAL = 0.2
 
 _ticks: Counter[str] = Counter()
+_said: list[Callable[[str], None]] = []
 
 
 def tick(name: str, count: int = 1) -> None:
@@ -25,30 +27,50 @@ def tick(name: str, count: int = 1) -> None:
     _ticks[name] += count
 
 
+def say(line: str) -> None:
+    """Shows a line to the person who watches; called from within transforms in this process."""
+    for show in _said:
+        show(line)
+
+
 @contextlib.contextmanager
-def pipeline(progress: Progress, name: str, total: int) -> Iterator[beam.Pipeline]:
+def pipeline(
+    progress: Progress, name: str, total: int, show: Callable[[str], None] = lambda line: None
+) -> Iterator[beam.Pipeline]:
     """Yields a Beam pipeline that runs when the block ends well.
 
     Args:
-        progress: Receives the number of elements that were counted under `name`.
+        progress: Receives how many images were counted under `name`, and how many are done in a
+            second.
         name: What the transforms call `tick` with.
-        total: The number of elements expected.
+        total: The number of images expected.
+        show: Receives the lines that the transforms `say`.
     """
     del _ticks[name]
     options = PipelineOptions(flags=[], runner=RUNNER)
     done = threading.Event()
 
     def report() -> None:
+        begin, before = time.monotonic(), 0
         while not done.wait(_INTERVAL):
-            progress(min(_ticks[name], total), total)
+            ticks = min(_ticks[name], total)
+            if not before:
+                # Until the first image is done, the time goes into starting.
+                begin, before = time.monotonic(), ticks
+            seconds = time.monotonic() - begin
+            rate = (ticks - before) / seconds if seconds > 0 else 0
+            figures = {"images_per_second": f"{rate:,.0f}"} if rate else {}
+            progress(ticks, total, **figures)
 
     reporter = threading.Thread(target=report, name=f"progress of {name}", daemon=True)
+    _said.append(show)
     try:
         with beam.Pipeline(options=options) as running:
             yield running
             reporter.start()
             # The block of beam.Pipeline runs the pipeline when it is left.
     finally:
+        _said.remove(show)
         done.set()
         if reporter.is_alive():
             reporter.join()

@@ -1,4 +1,4 @@
-"""The Beam pipeline of ExampleGen: normalise, compare, split, write in an order that never changes.
+"""The Beam pipeline of ExampleGen: read, compare, split, write in an order that never changes.
 
 Images are decoded once. Their bytes go to a spool on the disk at once, and only what is known of
 them is shuffled between workers; the shards are assembled from the spool.
@@ -9,27 +9,58 @@ import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsDict, TaggedOutput
+from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from pipeline import files
-from pipeline.beam import execution
-from pipeline.orchestration.artifact import Progress
-from pipeline.records import duplicates, examples, images, manifest, tfrecord
-from pipeline.records.duplicates import Candidate
-from pipeline.sources import Reference, Source
+from pipeline.beam import execution, lookalikes, parallel, reading, spool, writing
+from pipeline.orchestration.artifact import Context
+from pipeline.records import duplicates, images, manifest
+from pipeline.sources import Source
 
 _COUNTER = "ingest"
+_SEEN = "seen"
 _QUARANTINE = "quarantine"
 _DUPLICATE = "duplicate"
+_OVERLAP = "overlap"
+_LEAK = "leak"
 _SHARD = "shard"
-_PLACES = 1 << 32
-_SHARD_BYTES = 128 << 20
+_HASHES = "hashes"
+
+
+# Results travel as JSON in ASCII: Beam's own encoding of text knows no file names that are no text.
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How images are read, compared and written.
+
+    Args:
+        shares: The share of each split.
+        keep_splits: Whether images stay in the splits that the source puts them in.
+        clean: Whether copies are dropped and contradictions quarantined, or only reported.
+        rules: What is refused, and how the rest is stored.
+        shards: Files per split; None for one for every 128 MiB begun.
+        near: Bits in which the hashes of pictures that look alike may differ; None to seek none.
+        drop_near: Bits up to which such pictures are dropped after a look at their pixels, or None.
+    """
+
+    shares: dict[str, float]
+    keep_splits: bool = True
+    clean: bool = True
+    rules: images.Rules = images.RULES
+    shards: int | None = None
+    near: int | None = None
+    drop_near: int | None = None
+
+    @property
+    def distance(self) -> int | None:
+        """Bits in which the hashes of linked pictures may differ."""
+        return max((d for d in (self.near, self.drop_near) if d is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -38,230 +69,156 @@ class Ingested:
 
     Args:
         contents: The manifest of what was written.
+        seen: How many images of each class were read.
         quarantined: Name, class, SHA-256 and reason of each image that cannot be used.
         duplicates: Name, class and SHA-256 of each image that was dropped, and what was kept.
+        overlaps: Pairs of kept images that are equal or look alike.
+        leakage: For each split beside train how many of its images have an equal picture
+            (`exact`) or one that looks alike (`near`) in train.
     """
 
     contents: manifest.Manifest
-    quarantined: list[dict[str, str]]
-    duplicates: list[dict[str, str]]
+    seen: Counter[str]
+    quarantined: list[dict[str, Any]]
+    duplicates: list[dict[str, Any]]
+    overlaps: list[dict[str, Any]]
+    leakage: dict[str, dict[str, int]]
 
 
-@dataclass(frozen=True)
-class Spooled:
-    """Where the bytes of an image wait for their shard."""
-
-    file: str
-    offset: int
-    length: int
-
-
-def run(source: Source, parameters: Any, destination: Path, progress: Progress) -> Ingested:
+def run(source: Source, plan: Plan, destination: Path, context: Context) -> Ingested:
     """Writes the images of `source` below `destination`.
 
-    The bytes of every shard depend on the images and the parameters alone: an image goes to the
-    split and the shard that the SHA-256 of its pixels names, and a shard is sorted by it.
+    The bytes of every shard depend on the images and the plan alone: an image goes to the shard
+    that the SHA-256 of its pixels names, and a shard is sorted by it.
 
     Args:
         source: The images.
-        parameters: Those of ExampleGen.
+        plan: How they are read, compared and written.
         destination: Directory of the Examples artifact.
-        progress: Receives the number of images done.
+        context: Its progress receives the number of images done.
     """
-    spool = destination / f".spool-{uuid.uuid4().hex}"
-    spool.mkdir()
-    results = spool / "results.json"
-    with execution.pipeline(progress, _COUNTER, source.total) as pipeline:
-        normalized = (
+    folder = destination / f".spool-{uuid.uuid4().hex}"
+    folder.mkdir()
+    results = folder / "results.json"
+    reader = reading.Reader(
+        source.read, source.classes, plan.rules, plan.shares, plan.keep_splits, folder
+    )
+    with execution.pipeline(context.progress, _COUNTER, source.total, context.say) as pipeline:
+        read = (
             pipeline
             | "List" >> beam.Create(source.parts)
             | "Spread" >> beam.Reshuffle()
-            | "Normalize" >> beam.ParDo(Normalize(source, spool)).with_outputs(main="good")
+            | "Read" >> parallel.spread(reader, context.workers)
+            | "Sort out" >> beam.FlatMap(_sort_out).with_outputs(main="good")
         )
         compared = (
-            normalized.good
+            read.good
             | "Gather equal pixels" >> beam.GroupByKey()
-            | "Compare" >> beam.ParDo(Compare(parameters.splits)).with_outputs(main="kept")
+            | "Compare" >> beam.FlatMap(_compare, plan.clean).with_outputs(main="kept")
         )
-        counts = (
-            compared.kept
-            | "Sizes" >> beam.Map(lambda kept: (kept[0], kept[1][1].length))
-            | "Size of splits" >> beam.CombinePerKey(sum)
-            | "Shards of splits"
-            >> beam.MapTuple(lambda split, size: (split, parameters.shards or shards_for(size)))
-        )
-        shards = (
-            compared.kept
-            | "Choose shards" >> beam.Map(_with_shard, AsDict(counts))
-            | "Gather shards" >> beam.GroupByKey()
-            | "Write shards" >> beam.Map(write_shard, spool, destination)
+        kept, settled = compared.kept, ()
+        if plan.distance is not None:
+            found = lookalikes.find(read[_HASHES], kept, plan.near, plan.drop_near)
+            settled = (found | "Alike" >> beam.FlatMap(_settled),)
+            if plan.drop_near is not None:
+                kept = kept | "Drop" >> beam.Filter(_stays, AsSingleton(found))
+        branches = (
+            writing.shards(kept, plan.shards, folder, destination) | _as("Written", _SHARD),
+            read[_SEEN] | _as("Seen", _SEEN),
+            read[_QUARANTINE] | _as("Bad", _QUARANTINE),
+            compared[_QUARANTINE] | _as("Conflicts", _QUARANTINE),
+            compared[_DUPLICATE] | _as("Duplicates", _DUPLICATE),
+            compared[_OVERLAP] | _as("Overlaps", _OVERLAP),
+            compared[_LEAK] | _as("Leaks", _LEAK),
+            *settled,
         )
         (
-            (
-                shards | "Written" >> beam.Map(_result, _SHARD),
-                normalized[_QUARANTINE] | "Bad" >> beam.Map(_result, _QUARANTINE),
-                compared[_QUARANTINE] | "Conflicts" >> beam.Map(_result, _QUARANTINE),
-                compared[_DUPLICATE] | "Duplicates" >> beam.Map(_result, _DUPLICATE),
-            )
+            branches
             | "Join results" >> beam.Flatten()
             | "Collect results" >> beam.combiners.ToList()
             | "Write results" >> beam.Map(lambda found: files.write_json(results, found))
         )
-    found: dict[str, list[Any]] = {_SHARD: [], _QUARANTINE: [], _DUPLICATE: []}
-    for kind, entry in json.loads(results.read_text()):
-        found[kind].append(json.loads(entry))
-    shutil.rmtree(spool)
+    collected = _Collected(json.loads(results.read_text()))
+    shutil.rmtree(folder)
     return Ingested(
-        _manifest(source, parameters.splits, found[_SHARD]),
-        sorted(found[_QUARANTINE], key=lambda entry: entry["name"]),
-        sorted(found[_DUPLICATE], key=lambda entry: entry["name"]),
+        contents=_manifest(source, plan.shares, collected[_SHARD]),
+        seen=sum((Counter(seen) for seen in collected[_SEEN]), Counter()),
+        quarantined=collected.by_name(_QUARANTINE),
+        duplicates=collected.by_name(_DUPLICATE),
+        overlaps=collected.by_name(_OVERLAP),
+        leakage=_leakage(plan.shares, collected[_LEAK]),
     )
 
 
-class Normalize(beam.DoFn):
-    """Reads, decodes and normalises the image of each reference, and spools its bytes.
-
-    Yields `(pixels, (Candidate, Spooled))`, and to the tag `quarantine` what cannot be used.
-    """
-
-    def __init__(self, source: Source, spool: Path):
-        self._read = source.read
-        self._labels = {text: label for label, text in enumerate(source.classes)}
-        self._spool = spool
-        self._file: BinaryIO
-
-    def start_bundle(self) -> None:
-        """Opens a spool file of this bundle's own."""
-        self._file = (self._spool / uuid.uuid4().hex).open("xb")
-
-    def finish_bundle(self) -> None:
-        """Closes the spool file; its images are readable from now on."""
-        self._file.close()
-
-    def process(self, part: Any) -> Iterator[Any]:
-        """Yields what becomes of each image of a part."""
-        for reference, encoded in self._read(part):
-            execution.tick(_COUNTER)
-            yield from self._normalize(reference, encoded)
-
-    def _normalize(self, reference: Reference, encoded: bytes) -> Iterator[Any]:
-        try:
-            if reference.bad:
-                raise images.BadImageError(reference.bad)
-            image = images.normalize(encoded)
-        except images.BadImageError as error:
-            digest = sha256(encoded).hexdigest()
-            entry = duplicates.entry(reference.name, reference.text, digest, str(error))
-            yield TaggedOutput(_QUARANTINE, json.dumps(entry))
-            return
-        candidate = Candidate(
-            name=reference.name,
-            text=reference.text,
-            label=self._labels[reference.text],
-            split=reference.split,
-            pixels=image.pixels,
-            digest=sha256(encoded).hexdigest(),
-            format=image.format,
-            height=image.height,
-            width=image.width,
-        )
-        place = Spooled(self._file.name, self._file.tell(), len(image.encoded))
-        self._file.write(image.encoded)
-        yield image.pixels, (candidate, place)
+def _as(label: str, kind: str) -> beam.PTransform:
+    """Marks results with their kind."""
+    return label >> beam.Map(lambda entry: (kind, entry))
 
 
-class Compare(beam.DoFn):
-    """Decides between images of equal pixels, and gives each that is kept its split.
-
-    Yields `(split, (Candidate, Spooled))`, and to the tags `quarantine` and `duplicate` the rest.
-    """
-
-    def __init__(self, splits: dict[str, float]):
-        self._splits = splits
-
-    def process(self, element: tuple[str, Iterable[tuple[Candidate, Spooled]]]) -> Iterator[Any]:
-        """Yields what becomes of all images of one picture."""
-        pixels, members = element
-        places = dict(members)
-        decision = duplicates.decide(list(places))
-        for candidate in decision.kept:
-            split = candidate.split or assign_split(pixels, self._splits)
-            yield split, (candidate, places[candidate])
-        for entry in decision.conflicting:
-            yield TaggedOutput(_QUARANTINE, json.dumps(entry))
-        for entry in decision.dropped:
-            yield TaggedOutput(_DUPLICATE, json.dumps(entry))
+def _sort_out(part: reading.Part) -> Iterator[Any]:
+    execution.tick(_COUNTER, part.seen.total())
+    for candidate in part.candidates:
+        yield candidate.pixels, spool.pack(candidate)
+    for entry in part.quarantined:
+        yield TaggedOutput(_QUARANTINE, json.dumps(entry))
+    yield TaggedOutput(_SEEN, json.dumps(part.seen))
+    yield TaggedOutput(_HASHES, part.hashes)
 
 
-def assign_split(pixels: str, splits: dict[str, float]) -> str:
-    """Returns the split of the image whose pixels have this SHA-256: the same in every run.
-
-    Args:
-        pixels: Hexadecimal digest.
-        splits: The share of each split, in order; together 1.
-    """
-    place = int(pixels[:8], 16) / _PLACES
-    for name, share in splits.items():
-        place -= share
-        if place < 0:
-            return name
-    return name  # rounding left a sliver behind the last
-
-
-def shards_for(size: int) -> int:
-    """Returns the number of shards for so many bytes: one for every 128 MiB begun."""
-    return max(1, -(-size // _SHARD_BYTES))
+def _compare(gathered: tuple[bytes, Iterable[bytes]], clean: bool) -> Iterator[Any]:
+    """Yields what becomes of all images of one picture."""
+    candidates = [spool.unpack(packed) for packed in gathered[1]]
+    decision = duplicates.decide(candidates, clean=clean)
+    yield from map(spool.pack, decision.kept)
+    for tag, entries in (
+        (_QUARANTINE, decision.conflicting),
+        (_DUPLICATE, decision.dropped),
+        (_OVERLAP, decision.overlaps),
+        (_LEAK, [(split, duplicates.EXACT, 1) for split in duplicates.leaked(decision.kept)]),
+    ):
+        for entry in entries:
+            yield TaggedOutput(tag, json.dumps(entry))
 
 
-def _result(entry: str, kind: str) -> tuple[str, str]:
-    # JSON in ASCII: Beam cannot encode file names that are no text.
-    return kind, entry
+def _settled(found: lookalikes.Found) -> Iterator[tuple[str, str]]:
+    for kind, entries in (
+        (_DUPLICATE, found.dropped),
+        (_OVERLAP, found.overlaps),
+        (_LEAK, [(split, duplicates.NEAR, count) for split, count in found.leaks.items()]),
+    ):
+        for entry in entries:
+            yield kind, json.dumps(entry)
 
 
-def _with_shard(
-    kept: tuple[str, tuple[Candidate, Spooled]], counts: dict[str, int]
-) -> tuple[tuple[str, int, int], tuple[Candidate, Spooled]]:
-    split, (candidate, place) = kept
-    # Bits of the digest that `assign_split` does not look at.
-    shard = int(candidate.pixels[8:16], 16) % counts[split]
-    return (split, shard, counts[split]), (candidate, place)
+def _stays(packed: bytes, found: lookalikes.Found) -> bool:
+    candidate = spool.unpack(packed)
+    return (candidate.file, candidate.offset) not in found.gone
 
 
-def write_shard(
-    element: tuple[tuple[str, int, int], Iterable[tuple[Candidate, Spooled]]],
-    spool: Path,
-    destination: Path,
-) -> str:
-    """Writes one shard, sorted by the digest of the pixels; returns its entry, as JSON."""
-    (split, shard, shards), members = element
-    ordered = sorted(members, key=lambda member: (member[0].pixels, member[0].name))
-    name = f"Split-{split}/data_tfrecord-{shard:05}-of-{shards:05}"
-    path = destination / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A runner may try a bundle twice, or twice at once.
-    temporary = spool / f"shard-{uuid.uuid4().hex}"
-    summary = tfrecord.write(temporary, (_payload(*member) for member in ordered))
-    temporary.replace(path)
-    counts = Counter(candidate.text for candidate, _ in ordered)
-    entry = {"file": name, "split": split, "class_counts": counts, **asdict(summary)}
-    return json.dumps(entry)
+class _Collected:
+    """The results of all branches, by their kind."""
+
+    def __init__(self, pairs: list[tuple[str, str]]):
+        self._entries: dict[str, list[Any]] = {}
+        for kind, entry in pairs:
+            self._entries.setdefault(kind, []).append(json.loads(entry))
+
+    def __getitem__(self, kind: str) -> list[Any]:
+        return self._entries.get(kind, [])
+
+    def by_name(self, kind: str) -> list[dict[str, Any]]:
+        return sorted(self[kind], key=lambda entry: (entry["name"], json.dumps(entry)))
 
 
-def _payload(candidate: Candidate, place: Spooled) -> bytes:
-    with Path(place.file).open("rb") as file:
-        file.seek(place.offset)
-        encoded = file.read(place.length)
-    return examples.serialize(
-        examples.ImageExample(
-            encoded=encoded,
-            format=candidate.format,
-            height=candidate.height,
-            width=candidate.width,
-            label=candidate.label,
-            text=candidate.text,
-            filename=candidate.name,
-        )
-    )
+def _leakage(splits: Iterable[str], found: list[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
+    counts = {
+        split: {duplicates.EXACT: 0, duplicates.NEAR: 0}
+        for split in splits
+        if split != duplicates.TRAIN
+    }
+    for split, kind, count in found:
+        counts[split][kind] += count
+    return counts
 
 
 def _manifest(

@@ -2,40 +2,79 @@
 
 import json
 from collections import Counter
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline import files, sources
 from pipeline.errors import DataError
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
-from pipeline.parameters import Fraction, NonEmpty, Positive, parameters
-from pipeline.records.manifest import Manifest
+from pipeline.parameters import Fraction, NonEmpty, NonNegative, Positive, parameters
+from pipeline.records import images
+
+if TYPE_CHECKING:
+    from pipeline.beam import ingest
 
 OUTPUTS = {"examples": "Examples"}
 
 _COMMONEST = 10
 
+Byte = Annotated[int, Field(ge=0, le=255)]
+# Beyond a quarter of the hash, everything looks like everything.
+Bits = Annotated[int, Field(ge=0, le=16)]
+
 
 @parameters
 class Parameters:
-    """Where the images come from and how they are split.
+    """Where the images come from, what is refused, and how they are split.
 
     Args:
-        source: `"digits"` or the path of a folder of class folders.
-        splits: The share of each split. An image goes where the SHA-256 of its pixels says, so
-            that it stays in its split from run to run, whatever is added. A source whose folders
-            name splits is split as it says.
+        source: `"digits"`, the path of a folder of class folders, and what else
+            `pipeline.sources.open_source` takes.
+        span: The span to read where `source` holds `{SPAN}`; None for the latest.
+        tfds_manual_dir: Where files lie that TensorFlow Datasets would else download.
+        tfds_data_dir: Where TensorFlow Datasets keeps prepared data sets; None for its own place.
+        splits: The share of each split. An image goes where the SHA-256 of its pixels says, or
+            that of its group, so that it stays in its split from run to run, whatever is added.
+        official_splits: What happens to the splits that the source itself has. `"keep"`: every
+            image stays where it is, copies are only reported; `"clean"`: copies and
+            contradictions go as in other data; `"ignore"`: they are split anew.
         shards: The number of files per split; by default one for every 128 MiB.
+        short_side: Larger images are shrunk to so many pixels on the shorter side.
+        background: RGB behind transparent pixels.
+        jpeg_quality: Of images that have to be written as JPEG anew.
+        max_pixels: Images of more pixels are refused.
+        max_side: Images higher or wider than so many pixels are refused.
+        max_bytes: Larger files are refused.
+        near: Images whose perceptual hashes differ in no more than so many of 64 bits are reported
+            as near duplicates; None to seek none.
+        drop_near: Of such images of one class, within so many bits, all but one are dropped,
+            after a look at their pixels; None to drop none.
         max_bad_fraction: The share of images that may be quarantined before the run stops.
+        allow_damaged_shards: Whether the run goes on where a TFRecord file is cut or damaged, so
+            that nobody can say how many images are lost.
     """
 
     source: NonEmpty = sources.DIGITS
+    span: NonNegative | None = None
+    tfds_manual_dir: Path | None = None
+    tfds_data_dir: Path | None = None
     splits: dict[NonEmpty, Annotated[float, Field(gt=0.0, le=1.0)]] = Field(
         default_factory=lambda: {"train": 0.8, "eval": 0.1, "test": 0.1}
     )
+    official_splits: Literal["keep", "clean", "ignore"] = "keep"
     shards: Positive | None = None
+    short_side: Positive | None = None
+    background: tuple[Byte, Byte, Byte] = images.RULES.background
+    jpeg_quality: Annotated[int, Field(ge=1, le=95)] = images.RULES.jpeg_quality
+    max_pixels: Positive = images.RULES.max_pixels
+    max_side: Positive = images.RULES.max_side
+    max_bytes: Positive = images.RULES.max_bytes
+    near: Bits | None = 4
+    drop_near: Bits | None = None
     max_bad_fraction: Fraction = 0.05
+    allow_damaged_shards: bool = False
 
     @model_validator(mode="after")
     def _complete(self) -> "Parameters":
@@ -48,12 +87,12 @@ class Parameters:
 
 def check(parameters: Parameters) -> None:
     """Raises UsageError when the source does not exist or holds no images."""
-    sources.open_source(parameters.source)
+    _open(parameters)
 
 
 def external(parameters: Parameters) -> str:
     """Returns a digest of the images themselves."""
-    return sources.open_source(parameters.source).digest()
+    return _open(parameters).digest()
 
 
 def run(
@@ -65,71 +104,131 @@ def run(
     """Writes `Split-<name>/data_tfrecord-*`, `manifest.json` and the account of every image.
 
     `quarantine.jsonl` and `duplicates.jsonl` say of each image that was not written why;
-    `account.json` counts, per class, seen = written + quarantined + duplicates.
+    `account.json` counts, per class, seen = written + quarantined + duplicates. `overlaps.jsonl`
+    names the images that were written although they equal or resemble another, `leakage.json`
+    counts those that have such a partner in the training split. What `tfds.load` needs lies below
+    `tfds/`.
     """
     from pipeline.beam import ingest
 
-    source = sources.open_source(parameters.source)
+    source = _open(parameters)
+    for notice in source.notices:
+        context.say(notice)
     examples = outputs["examples"]
-    ingested = ingest.run(source, parameters, examples.uri, context.progress)
+    ingested = ingest.run(source, _plan(parameters, source), examples.uri, context)
     for name, entries in (
         ("quarantine", ingested.quarantined),
         ("duplicates", ingested.duplicates),
+        ("overlaps", ingested.overlaps),
     ):
         lines = "".join(json.dumps(entry) + "\n" for entry in entries)
         files.write_text(examples.uri / f"{name}.jsonl", lines)
-    written = ingested.contents
-    account = balance(source, written, ingested.quarantined, ingested.duplicates)
+    files.write_json(examples.uri / "leakage.json", ingested.leakage)
+    account = balance(source, ingested)
     files.write_json(examples.uri / "account.json", account)
+    written = ingested.contents
     written.save(examples.uri)
     examples.properties.update(
-        span=0,
-        version=0,
+        span=source.span,
+        version=source.version,
         split_names=json.dumps(list(written.splits)),
+        official_splits=json.dumps(list(_official(parameters, source))),
         file_format=written.file_format,
         payload_format=written.payload_format,
     )
-    counts = " + ".join(f"{split.examples:,} {name}" for name, split in written.splits.items())
-    lost = "".join(
-        f", {account['all'][kind]:,} {kind}"
-        for kind in ("quarantined", "duplicates")
-        if account["all"][kind]
-    )
     return Outcome(
-        f"{counts} images of {len(written.classes)} classes{lost}",
-        refusal=_too_many(
-            ingested.quarantined, account["all"]["seen"], parameters.max_bad_fraction
-        ),
+        _summary(ingested, account["all"]),
+        refusal=_damaged(source, parameters)
+        or _too_many(ingested.quarantined, account["all"]["seen"], parameters.max_bad_fraction),
     )
 
 
-def balance(
-    source: sources.Source,
-    written: Manifest,
-    quarantined: list[dict[str, Any]],
-    duplicates: list[dict[str, Any]],
-) -> dict[str, dict[str, int]]:
+def _open(parameters: Parameters) -> sources.Source:
+    return sources.open_source(
+        parameters.source,
+        span=parameters.span,
+        tfds_manual_dir=parameters.tfds_manual_dir,
+        tfds_data_dir=parameters.tfds_data_dir,
+    )
+
+
+def _official(parameters: Parameters, source: sources.Source) -> tuple[str, ...]:
+    """Returns the splits of the source that are kept."""
+    return () if parameters.official_splits == "ignore" else source.splits
+
+
+def _plan(parameters: Parameters, source: sources.Source) -> "ingest.Plan":
+    from pipeline.beam import ingest
+
+    official = bool(_official(parameters, source))
+    return ingest.Plan(
+        shares=parameters.splits,
+        keep_splits=official,
+        clean=not official or parameters.official_splits == "clean",
+        rules=images.Rules(
+            background=parameters.background,
+            short_side=parameters.short_side,
+            jpeg_quality=parameters.jpeg_quality,
+            max_pixels=parameters.max_pixels,
+            max_side=parameters.max_side,
+            max_bytes=parameters.max_bytes,
+        ),
+        shards=parameters.shards,
+        near=parameters.near,
+        drop_near=parameters.drop_near,
+    )
+
+
+def _summary(ingested: "ingest.Ingested", counts: dict[str, int]) -> str:
+    written = ingested.contents
+    parts = [" + ".join(f"{split.examples:,} {name}" for name, split in written.splits.items())]
+    parts[0] += f" images of {len(written.classes)} classes"
+    parts += [f"{counts[kind]:,} {kind}" for kind in ("quarantined", "duplicates") if counts[kind]]
+    kinds = Counter(entry["kind"] for entry in ingested.overlaps)
+    if kinds["exact"]:
+        parts.append(f"{kinds['exact']:,} copies kept")
+    if kinds["near"]:
+        parts.append(f"{kinds['near']:,} near duplicates")
+    return ", ".join(parts)
+
+
+def balance(source: sources.Source, ingested: "ingest.Ingested") -> dict[str, dict[str, int]]:
     """Returns how many images of each class, and of all, were seen and what became of them.
 
     Raises:
         DataError: They do not add up: an image was lost or slipped in.
     """
+    splits = ingested.contents.splits.values()
     columns = {
-        "seen": Counter(reference.text for part in source.parts for reference in part),
-        "written": sum(
-            (Counter(split.class_counts) for split in written.splits.values()), Counter()
-        ),
-        "quarantined": Counter(entry["class"] for entry in quarantined),
-        "duplicates": Counter(entry["class"] for entry in duplicates),
+        "seen": ingested.seen,
+        "written": sum((Counter(split.class_counts) for split in splits), Counter()),
+        "quarantined": Counter(entry["class"] for entry in ingested.quarantined),
+        "duplicates": Counter(entry["class"] for entry in ingested.duplicates),
     }
-    rows = {
-        text: {name: column[text] for name, column in columns.items()} for text in source.classes
-    }
+    # What has no class has a row of its own, under the empty name.
+    texts = dict.fromkeys((*source.classes, *sorted(columns["seen"])))
+    rows = {text: {name: column[text] for name, column in columns.items()} for text in texts}
     rows = {"all": {name: column.total() for name, column in columns.items()}} | rows
     for text, row in rows.items():
         if row["seen"] != row["written"] + row["quarantined"] + row["duplicates"]:
             raise DataError(f"the account of {text!r} does not add up: {row}")
+    if rows["all"]["seen"] != source.total:
+        raise DataError(
+            f"{source.name}: found {rows['all']['seen']:,} images where there should be "
+            f"{source.total:,}; did somebody change the data meanwhile? run again"
+        )
     return rows
+
+
+def _damaged(source: sources.Source, parameters: Parameters) -> str | None:
+    """Returns why the run may not go on when files of the source are damaged, or None."""
+    if not source.damaged or parameters.allow_damaged_shards:
+        return None
+    return (
+        f"{len(source.damaged)} damaged files, of which nobody can say how many images are lost: "
+        f"{'; '.join(source.damaged[:_COMMONEST])}; bring them again, or allow it with --set "
+        "example_gen.allow_damaged_shards=true"
+    )
 
 
 def _too_many(quarantined: list[dict[str, Any]], seen: int, allowed: float) -> str | None:

@@ -14,14 +14,36 @@ from hashlib import sha256
 FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "WEBP")
 STORED_FORMATS = ("jpeg", "png")
 
-JPEG_QUALITY = 95
-MAX_PIXELS = 64_000_000
-MAX_BYTES = 64 << 20
-
 _ORIENTATION = 0x0112
 _UPRIGHT = 1
 _PNG_GREY, _PNG_RGB = 0, 2
-_WHITE = (255, 255, 255)
+# Pillow hashes 32 by 32 pixels; twice that many are enough to begin with.
+_HASHED = (64, 64)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is refused, and how the rest is stored.
+
+    Args:
+        background: RGB behind transparent pixels.
+        short_side: Larger pictures are shrunk to so many pixels on their shorter side; None
+            leaves them as they are. Nothing is ever enlarged.
+        jpeg_quality: Of JPEG files that are written, 1 to 95.
+        max_pixels: The greatest number of pixels.
+        max_side: The greatest height and width, in pixels.
+        max_bytes: The greatest size of the file.
+    """
+
+    background: tuple[int, int, int] = (255, 255, 255)
+    short_side: int | None = None
+    jpeg_quality: int = 95
+    max_pixels: int = 64_000_000
+    max_side: int = 30_000
+    max_bytes: int = 64 << 20
+
+
+RULES = Rules()
 
 
 class BadImageError(Exception):
@@ -37,7 +59,9 @@ class Image:
         format: `"jpeg"` or `"png"`.
         height: Pixels.
         width: Pixels.
-        pixels: SHA-256 of size and RGB pixels, in hexadecimal: equal for equal pictures.
+        pixels: SHA-256 of size and RGB pixels: equal for equal pictures.
+        perceptual: The 64 bits of the perceptual hash, of which pictures that look alike share
+            most (`imagehash.phash`).
         converted: Whether `encoded` differs from the bytes that were given.
     """
 
@@ -45,51 +69,47 @@ class Image:
     format: str
     height: int
     width: int
-    pixels: str
+    pixels: bytes
+    perceptual: int
     converted: bool
 
 
-def normalize(
-    encoded: bytes,
-    *,
-    background: tuple[int, int, int] = _WHITE,
-    max_pixels: int = MAX_PIXELS,
-    max_bytes: int = MAX_BYTES,
-) -> Image:
+def normalize(encoded: bytes, rules: Rules = RULES) -> Image:
     """Decodes `encoded` in full and returns what is stored of it.
 
     An upright RGB JPEG and an 8-bit RGB or grey PNG are stored byte for byte. Everything else is
     converted: turned upright as EXIF says, CMYK, palettes and 16 bits brought to 8-bit RGB or
-    grey, transparency laid over `background`, of an animation the first frame; from a lossless
-    format to PNG, from a lossy one to JPEG of quality 95.
+    grey, transparency laid over the background, of an animation the first frame, and what is too
+    large shrunk; from a lossless format to PNG, from a lossy one to JPEG.
 
     Args:
         encoded: A JPEG, PNG, GIF, BMP or WebP file.
-        background: RGB behind transparent pixels.
-        max_pixels: The greatest number of pixels.
-        max_bytes: The greatest size of the file.
+        rules: What is refused, and how the rest is stored.
 
     Raises:
         BadImageError: It cannot be used; the message is `empty`, `too_many_bytes`,
-            `not_an_image`, `format_<name>`, `too_many_pixels`, `damaged` or
+            `not_an_image`, `format_<name>`, `too_many_pixels`, `too_long`, `damaged` or
             `not_decodable_by_tensorflow`.
     """
     from PIL import Image as pillow
 
     if not encoded:
         raise BadImageError("empty")
-    if len(encoded) > max_bytes:
+    if len(encoded) > rules.max_bytes:
         raise BadImageError("too_many_bytes")
     try:
         # Pillow warns of what it tolerates; here it is tolerated, or refused by name.
         with warnings.catch_warnings(action="ignore"), pillow.open(io.BytesIO(encoded)) as image:
             if image.format not in FORMATS:
                 raise BadImageError(f"format_{str(image.format).lower()}")
-            if image.width * image.height > max_pixels:
+            if image.width * image.height > rules.max_pixels:
                 raise BadImageError("too_many_pixels")
+            if max(image.size) > rules.max_side:
+                raise BadImageError("too_long")
             image.load()
-            as_it_is = _is_stored_as_it_is(image, encoded)
-            picture = image.convert("RGB") if as_it_is else _upright(image, background)
+            small = rules.short_side is None or min(image.size) <= rules.short_side
+            as_it_is = small and _is_stored_as_it_is(image, encoded)
+            picture = image if as_it_is else _upright(image, rules.background)
             lossy = image.format in ("JPEG", "MPO") or _is_lossy_webp(encoded)
     except pillow.UnidentifiedImageError:
         raise BadImageError("not_an_image") from None
@@ -98,15 +118,19 @@ def normalize(
     # Pillow's decoders raise these, and more, on files that are cut or altered.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error):
         raise BadImageError("damaged") from None
-    stored = encoded if as_it_is else _encode(picture, lossy)
+    if not small:
+        picture = _shrink(picture, rules.short_side)
+    stored = encoded if as_it_is else _encode(picture, lossy, rules.jpeg_quality)
     _require_tensorflow(stored, picture.height, picture.width)
     size = struct.pack("<II", picture.height, picture.width)
+    rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
     return Image(
         encoded=stored,
         format="jpeg" if lossy else "png",
         height=picture.height,
         width=picture.width,
-        pixels=sha256(size + picture.convert("RGB").tobytes()).hexdigest(),
+        pixels=sha256(size + rgb.tobytes()).digest(),
+        perceptual=_perceptual(picture),
         converted=not as_it_is,
     )
 
@@ -142,10 +166,28 @@ def _upright(image, background: tuple[int, int, int]):
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _encode(picture, lossy: bool) -> bytes:
+def _shrink(picture, short_side: int):
+    from PIL import Image as pillow
+
+    scale = short_side / min(picture.size)
+    size = tuple(max(short_side, round(side * scale)) for side in picture.size)
+    return picture.resize(size, pillow.Resampling.LANCZOS)
+
+
+def _perceptual(picture) -> int:
+    import imagehash  # imports scipy
+    from PIL import Image as pillow
+
+    if min(picture.size) > max(_HASHED):
+        # The hash looks at low frequencies alone, so nearly nothing is lost and much is saved.
+        picture = picture.resize(_HASHED, pillow.Resampling.BOX, reducing_gap=1.0)
+    return int(str(imagehash.phash(picture)), 16)
+
+
+def _encode(picture, lossy: bool, quality: int) -> bytes:
     buffer = io.BytesIO()
     if lossy:
-        picture.convert("RGB").save(buffer, "JPEG", quality=JPEG_QUALITY)
+        picture.convert("RGB").save(buffer, "JPEG", quality=quality)
     else:
         picture.save(buffer, "PNG")
     return buffer.getvalue()

@@ -10,7 +10,13 @@ __all__ = ["DIGITS", "Reference", "Source", "open_source"]
 DIGITS = digits.NAME
 
 
-def open_source(data: str) -> Source:
+def open_source(
+    data: str,
+    *,
+    span: int | None = None,
+    tfds_manual_dir: Path | None = None,
+    tfds_data_dir: Path | None = None,
+) -> Source:
     """Returns the source that `data` names.
 
     Args:

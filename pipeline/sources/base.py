@@ -57,6 +57,10 @@ class Source:
         digest: Returns what changes when any image or label changes; never by time stamps.
         splits: The splits that the source itself puts its images in; empty where it puts none.
         notices: Lines that a person should see before the images are read.
+        span: The span that was read; 0 where the source has none.
+        version: The version of the span; 0 where the source has none.
+        damaged: One line for each file that is cut or damaged, so that nobody can say how many
+            images are lost.
     """
 
     name: str
@@ -67,6 +71,9 @@ class Source:
     digest: Callable[[], str]
     splits: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    span: int = 0
+    version: int = 0
+    damaged: tuple[str, ...] = ()
 
 
 def in_parts(references: list[Reference], size: int = PART) -> tuple[tuple[Reference, ...], ...]:

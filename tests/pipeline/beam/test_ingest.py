@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import files
-from pipeline.beam import ingest
+from pipeline.beam import ingest, reading, writing
 from pipeline.components import example_gen
 from pipeline.records import images, manifest
 from tests.pipeline import builders
@@ -36,7 +36,7 @@ def test_every_image_arrives_once_in_the_split_of_its_pixels(tmp_path):
     for name in contents.splits:
         for example in manifest.examples_of(written.uri, contents, name):
             pixels = images.normalize(example.encoded).pixels
-            assert ingest.assign_split(pixels, _SPLITS) == name
+            assert reading.assign_split(pixels, _SPLITS) == name
             assert contents.classes[example.label] == example.text
             assert (example.height, example.width, example.format) == (12, 10, "png")
             seen[example.filename] = example.encoded
@@ -47,7 +47,9 @@ def test_every_image_arrives_once_in_the_split_of_its_pixels(tmp_path):
         "Split-train",
         "account.json",
         "duplicates.jsonl",
+        "leakage.json",
         "manifest.json",
+        "overlaps.jsonl",
         "quarantine.jsonl",
     ]
 
@@ -132,7 +134,7 @@ def test_of_equal_pictures_one_is_kept_and_contradictions_are_quarantined(tmp_pa
 def test_the_copy_in_the_training_split_goes(tmp_path):
     builders.image_folder(tmp_path / "images" / "train")
     builders.image_folder(tmp_path / "images" / "test", images=3)  # the first three again
-    written, _ = builders.examples(tmp_path / "a", tmp_path / "images")
+    written, _ = builders.examples(tmp_path / "a", tmp_path / "images", official_splits="clean")
     contents = manifest.load(written.uri)
     assert {name: split.examples for name, split in contents.splits.items()} == {
         "train": 34,
@@ -173,19 +175,19 @@ def test_file_names_that_are_no_text_are_no_obstacle(tmp_path):
 
 
 def test_the_number_of_shards_grows_with_the_bytes():
-    assert [ingest.shards_for(size << 20) for size in (0, 1, 128, 129, 1280)] == [1, 1, 1, 2, 10]
+    assert [writing.shards_for(size << 20) for size in (0, 1, 128, 129, 1280)] == [1, 1, 1, 2, 10]
 
 
 @given(st.binary(max_size=20))
 def test_an_image_stays_in_its_split_when_another_split_is_cut_in_two(content):
-    key = hashlib.sha256(content).hexdigest()
-    before = ingest.assign_split(key, {"train": 0.8, "rest": 0.2})
-    after = ingest.assign_split(key, {"train": 0.8, "eval": 0.1, "test": 0.1})
+    key = hashlib.sha256(content).digest()
+    before = reading.assign_split(key, {"train": 0.8, "rest": 0.2})
+    after = reading.assign_split(key, {"train": 0.8, "eval": 0.1, "test": 0.1})
     assert (before == "train") == (after == "train")
 
 
 def test_the_shares_of_the_splits_are_kept():
-    keys = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(20_000)]
-    found = [ingest.assign_split(key, _SPLITS) for key in keys]
+    keys = [hashlib.sha256(str(number).encode()).digest() for number in range(20_000)]
+    found = [reading.assign_split(key, _SPLITS) for key in keys]
     for name, share in _SPLITS.items():
         assert found.count(name) / len(found) == pytest.approx(share, abs=0.01)

@@ -4,13 +4,13 @@ from hypothesis import strategies as st
 from pipeline.records.duplicates import Candidate, decide
 
 
-def candidate(name, label, split=None):
-    return Candidate(name, "abc"[label], label, split, "p", f"digest of {name}", "png", 1, 1)
+def candidate(name, label, split="train"):
+    return Candidate(b"p", name, "abc"[label], split, f"digest of {name}", "spool", 0, 1)
 
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 2), st.sampled_from(["train", "eval", "test", None])),
+        st.tuples(st.integers(0, 2), st.sampled_from(["train", "eval", "test"])),
         min_size=1,
         max_size=6,
     ),

@@ -71,7 +71,7 @@ def test_transparency_is_laid_over_the_background():
     encoded = builders.encode(pixels)
     image = images.normalize(encoded)
     assert served(image.encoded)[:, 0, 0].tolist() == [255, 255, 212, 212]
-    over_black = images.normalize(encoded, background=(0, 0, 0))
+    over_black = images.normalize(encoded, images.Rules(background=(0, 0, 0)))
     assert served(over_black.encoded)[:2].max() == 0
 
 
@@ -187,10 +187,10 @@ def test_what_cannot_be_used_has_a_stable_reason(encoded, reason):
 def test_limits_are_kept():
     encoded = builders.encode(builders.noise(0))
     with pytest.raises(images.BadImageError, match="too_many_pixels"):
-        images.normalize(encoded, max_pixels=119)
-    assert images.normalize(encoded, max_pixels=120)
+        images.normalize(encoded, images.Rules(max_pixels=119))
+    assert images.normalize(encoded, images.Rules(max_pixels=120))
     with pytest.raises(images.BadImageError, match="too_many_bytes"):
-        images.normalize(encoded, max_bytes=len(encoded) - 1)
+        images.normalize(encoded, images.Rules(max_bytes=len(encoded) - 1))
 
 
 _SEEDS = [

@@ -1,0 +1,179 @@
+"""Spreads a function over processes of this machine, and survives the death of one of them.
+
+Beam's own local workers hang when one dies; these are missed at once. On a cluster the runner
+spreads the work, and each of its workers uses one process.
+"""
+
+import functools
+import os
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+from pipeline.beam import execution
+from pipeline.errors import PipelineError
+
+# Elements in work or waiting per process: enough that none has to wait for this one.
+_AHEAD = 2
+# A worker that has nothing to do for so long ends, also when the process that began it is gone.
+_IDLE_SECONDS = 15
+_DEATHS = 3
+_ENVIRONMENT = {
+    "CUDA_VISIBLE_DEVICES": "",  # the GPU belongs to the training
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+class Work(Protocol):
+    """What can be spread: a function of one element that can be sent to another process."""
+
+    def __call__(self, element: Any, journal: Path | None, deadly: frozenset[str]) -> Any:
+        """Returns the result for `element`.
+
+        Args:
+            element: Any input.
+            journal: Where the name of what is about to be read is written, or None.
+            deadly: Names of what must not be read, since it killed the process that read it.
+        """
+
+
+def spread(work: Work, workers: int) -> beam.PTransform:
+    """Returns a transform that applies `work` to every element, in `workers` processes.
+
+    With one worker it happens in the process that runs the pipeline.
+
+    A worker that dies is replaced, and what it had in hand is done again, name by name: a name that
+    kills again is given to `work` as deadly; otherwise the cause lay outside.
+
+    Raises:
+        PipelineError: Workers died several times for a cause outside their input.
+    """
+    if workers == 1:
+        return beam.Map(functools.partial(work, journal=None, deadly=frozenset()))
+    return beam.ParDo(_Spread(work, workers))
+
+
+class _Spread(beam.DoFn):
+    def __init__(self, work: Work, workers: int):
+        self._work = work
+        self._workers = workers
+        self._pool: Any = None
+        self._deaths = 0
+
+    def start_bundle(self) -> None:
+        self._pending: deque[tuple[Any, Any]] = deque()
+        if self._pool is None:
+            self._pool = _pool(self._workers)
+
+    def process(self, element: Any) -> Iterator[Any]:
+        self._pending.append((element, self._submit(element)))
+        while len(self._pending) > _AHEAD * self._workers:
+            yield self._next()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        window = GlobalWindow()
+        while self._pending:
+            yield WindowedValue(self._next(), window.max_timestamp(), [window])
+
+    def teardown(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(kill_workers=True)
+
+    def _submit(self, element: Any) -> Any:
+        from loky.process_executor import BrokenProcessPool
+
+        try:
+            return self._pool.submit(self._work, element, None, frozenset())
+        except BrokenProcessPool as death:
+            return _Ended(error=death)
+
+    def _next(self) -> Any:
+        from loky.process_executor import BrokenProcessPool
+
+        element, future = self._pending.popleft()
+        try:
+            return future.result()
+        except BrokenProcessPool as death:
+            self._pending.appendleft((element, future))
+            self._do_again(death)
+            return self._pending.popleft()[1].result()
+
+    def _do_again(self, death: Exception) -> None:
+        """Does again what was in hand when a worker died, one element after the other."""
+        self._pool.shutdown(kill_workers=True)
+        execution.say(f"a worker process died ({_cause(death)}); what it had in hand is done again")
+        results, deadly = zip(*(self._alone(element) for element, _ in self._pending), strict=True)
+        self._deaths += not any(deadly)
+        if self._deaths >= _DEATHS:
+            raise PipelineError(
+                f"worker processes died {self._deaths} times ({_cause(death)}) although nothing "
+                f"that they read kills them; most often the memory is too small for "
+                f"--workers {self._workers}: take fewer"
+            )
+        self._pool = _pool(self._workers)
+        self._pending = deque((None, _Ended(result)) for result in results)
+
+    def _alone(self, element: Any) -> tuple[Any, frozenset[str]]:
+        """Returns the result for one element, from a process of its own, and what kills that."""
+        from loky.process_executor import BrokenProcessPool
+
+        deadly: frozenset[str] = frozenset()
+        suspect, deaths = "", 0
+        with tempfile.TemporaryDirectory() as folder:
+            journal = Path(folder, "journal")
+            while True:
+                pool = _pool(1)
+                try:
+                    return pool.submit(self._work, element, journal, deadly).result(), deadly
+                except BrokenProcessPool as death:
+                    name = os.fsdecode(journal.read_bytes()) if journal.exists() else ""
+                    if name and name == suspect:
+                        deadly, suspect, deaths = deadly | {name}, "", deaths - 1
+                        execution.say(f"{name} kills the process that reads it ({_cause(death)})")
+                    else:
+                        # Once may be chance: someone else may have killed it.
+                        suspect, deaths = name, deaths + 1
+                    if deaths >= _DEATHS:
+                        raise PipelineError(
+                            f"worker processes die ({_cause(death)}), the last one at "
+                            f"{name or 'its start'}; most often the memory is too small"
+                        ) from None
+                finally:
+                    pool.shutdown(kill_workers=True)
+
+
+class _Ended:
+    """Stands where a future would, for what is over already."""
+
+    def __init__(self, result: Any = None, error: Exception | None = None):
+        self._result, self._error = result, error
+
+    def result(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def _pool(workers: int) -> Any:
+    from loky import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(workers, timeout=_IDLE_SECONDS, env=_ENVIRONMENT)
+
+
+def _cause(death: Exception) -> str:
+    """Returns what ended a worker, from the words of the library: `SIGKILL(-9)`."""
+    found = [word for word in str(death).replace("{", " ").replace("}", " ").split() if "(" in word]
+    return found[-1].rstrip(".,") if found else type(death).__name__
+
+
+def note(journal: Path | None, name: str) -> None:
+    """Writes the name of what is about to be read, for whoever asks after this process died."""
+    if journal is not None:
+        journal.write_bytes(os.fsencode(name))
