@@ -40,7 +40,18 @@ def run(
     ] = "digits",
     data: Annotated[
         str | None,
-        typer.Option(help="A folder of class folders, or 'digits'; sets example_gen.source."),
+        typer.Option(
+            metavar="SOURCE",
+            help="Where the images are: a folder CLASS/IMAGE or SPLIT/CLASS/IMAGE, a manifest "
+            "(.csv, .jsonl), TFRecord files, tfds:NAME, or 'digits'; any path that Beam reads; "
+            "{SPAN} stands for a number in it. Sets example_gen.source.",
+        ),
+    ] = None,
+    span: Annotated[
+        int | None, typer.Option(help="The {SPAN} to read; by default the latest.")
+    ] = None,
+    tfds_manual_dir: Annotated[
+        Path | None, typer.Option(help="Where downloads of tfds:NAME lie already.")
     ] = None,
     name: Annotated[
         str | None,
@@ -49,6 +60,28 @@ def run(
     root: Annotated[Path | None, typer.Option(help="Where artifacts are kept; sets root.")] = None,
     destination: Annotated[
         Path | None, typer.Option(help="Where models are pushed to; sets pusher.destination.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read images; sets workers.")
+    ] = None,
+    max_bad_fraction: Annotated[
+        float | None,
+        typer.Option(help="Share of images that may be unusable before the run stops."),
+    ] = None,
+    drop_near: Annotated[
+        int | None,
+        typer.Option(
+            metavar="BITS",
+            help="Drop near duplicates whose hashes differ in at most so many of 64 bits.",
+        ),
+    ] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option(help="The schema that you keep; written when it is not there yet."),
+    ] = None,
+    waive: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ANOMALY", help="Let the run go on in spite of this anomaly."),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -65,8 +98,15 @@ def run(
     given = {
         "name": name or (_name_of(data) if data and config in configuration.embedded() else None),
         "example_gen.source": data,
+        "example_gen.span": span,
+        "example_gen.tfds_manual_dir": tfds_manual_dir,
+        "example_gen.max_bad_fraction": max_bad_fraction,
+        "example_gen.drop_near": drop_near,
+        "schema_gen.file": schema,
+        "example_validator.waive": waive or None,
         "root": root,
         "pusher.destination": destination,
+        "workers": workers,
     }
     values = {key: value for key, value in given.items() if value is not None}
     chosen = configuration.load(config, set_ or (), values)
@@ -136,7 +176,13 @@ def main() -> None:
 
 def _name_of(data: str) -> str:
     """Returns a name for the model of other data, lest it becomes a version of the default's."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(data).absolute().name).lstrip("_.-") or "data"
+    path = data.removeprefix("tfds:")
+    if "://" not in data and path == data:
+        path = str(Path(data).absolute())
+    # A pattern such as `{SPAN}` or `*.tfrecord` names nothing.
+    named = [part for part in path.split("/") if part and not set(part) & set("{}*?[]")]
+    last = re.sub(r"\.(csv|tsv|jsonl|tfrecord)$", "", named[-1]) if named else ""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", last).lstrip("_.-") or "data"
 
 
 def _program() -> str:

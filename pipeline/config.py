@@ -21,7 +21,7 @@ from pipeline.components.schema_gen import Parameters as SchemaGenParameters
 from pipeline.components.statistics_gen import Parameters as StatisticsGenParameters
 from pipeline.components.trainer import Parameters as TrainerParameters
 from pipeline.errors import UsageError
-from pipeline.parameters import parameters
+from pipeline.parameters import Positive, parameters
 
 DEFAULT = "digits"
 
@@ -36,6 +36,7 @@ class RunConfig:
     Args:
         name: Name of the pipeline and of the model that it pushes.
         root: Directory below which artifacts are kept; the run uses `<root>/<name>`.
+        workers: The number of processes that read images; no result depends on it.
         example_gen: Where the images come from and how they are split.
         statistics_gen: Parameters of StatisticsGen.
         schema_gen: Parameters of SchemaGen.
@@ -48,6 +49,7 @@ class RunConfig:
 
     name: Name
     root: Path = Path("runs")
+    workers: Positive = 1
     example_gen: ExampleGenParameters
     statistics_gen: StatisticsGenParameters = Field(default_factory=StatisticsGenParameters)
     schema_gen: SchemaGenParameters = Field(default_factory=SchemaGenParameters)

@@ -12,7 +12,7 @@ import numpy as np
 BITS = 64
 # One row per picture: its rank (that of its split in `duplicates.KEPT_FIRST`), the first 16 bytes
 # of the SHA-256 of its pixels, and its perceptual hash.
-RECORD = np.dtype([("rank", "u1"), ("high", ">u8"), ("low", ">u8"), ("hash", ">u8")])
+RECORD = np.dtype([("rank", "u1"), ("high", "u8"), ("low", "u8"), ("hash", "u8")])
 
 _TRAIN_RANK = 2
 _FAR = BITS + 1
@@ -59,7 +59,7 @@ def runs(records: np.ndarray, band: int, distance: int) -> Iterator[np.ndarray]:
     """
     edges = np.linspace(0, BITS, distance + 2).astype(int)
     low, high = int(edges[band]), int(edges[band + 1])
-    hashes = records["hash"].astype(np.uint64)
+    hashes = records["hash"]
     values = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
     order = np.lexsort((records["low"], records["high"], records["rank"], hashes, values))
     values = values[order]
@@ -85,7 +85,7 @@ def links(run: np.ndarray, distance: int) -> Iterator[Link]:
 
 def _links_within(run: np.ndarray, distance: int) -> Iterator[Link]:
     run = run[np.lexsort((run["low"], run["high"], run["rank"]))]
-    hashes = run["hash"].astype(np.uint64)
+    hashes = run["hash"]
     outside = int(np.searchsorted(run["rank"], _TRAIN_RANK))
     for begin in range(0, len(run), _ROWS):
         rows = np.arange(begin, min(begin + _ROWS, len(run)))
@@ -111,4 +111,4 @@ def _nearest(
 
 
 def _name(row: np.void) -> bytes:
-    return row["high"].tobytes() + row["low"].tobytes()
+    return int(row["high"]).to_bytes(8) + int(row["low"]).to_bytes(8)
