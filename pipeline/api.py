@@ -75,5 +75,6 @@ def run(
     elif isinstance(config, Mapping):
         config = configuration.validate(config, "config")
     nodes = graph.build(config)
-    results = runner.execute(nodes, config.name, config.root / config.name, view or Silent())
+    root = config.root / config.name
+    results = runner.execute(nodes, config.name, root, view or Silent(), config.workers)
     return RunResult(config, results)

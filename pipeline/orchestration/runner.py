@@ -35,7 +35,9 @@ class Result:
     cached: bool
 
 
-def execute(nodes: list[Node], name: str, root: Path, view: View) -> dict[str, Result]:
+def execute(
+    nodes: list[Node], name: str, root: Path, view: View, workers: int = 1
+) -> dict[str, Result]:
     """Runs `nodes` in their order and returns the result of each by its name.
 
     Args:
@@ -43,6 +45,7 @@ def execute(nodes: list[Node], name: str, root: Path, view: View) -> dict[str, R
         name: Name of the pipeline and of the model.
         root: The pipeline root.
         view: Shows the run to whoever watches.
+        workers: The number of processes that a component may use; no result depends on it.
 
     Raises:
         UsageError: The root cannot be written to, or a component's parameters cannot be used.
@@ -57,7 +60,7 @@ def execute(nodes: list[Node], name: str, root: Path, view: View) -> dict[str, R
         view.started(node.name)
         begin = time.perf_counter()
         try:
-            result = _execute_node(node, name, executions, results, view)
+            result = _execute_node(node, name, executions, results, view, workers)
         except BaseException:
             view.failed(node.name)
             raise
@@ -83,7 +86,12 @@ def _check(nodes: list[Node], executions: store.Store) -> None:
 
 
 def _execute_node(
-    node: Node, name: str, executions: store.Store, results: dict[str, Result], view: View
+    node: Node,
+    name: str,
+    executions: store.Store,
+    results: dict[str, Result],
+    view: View,
+    workers: int,
 ) -> Result:
     inputs = {key: results[source].outputs[output] for key, (source, output) in node.inputs.items()}
     dependencies = _dependencies(node, name, inputs)
@@ -99,7 +107,7 @@ def _execute_node(
             output: Artifact(kind, executions.staging(execution, output))
             for output, kind in node.module.OUTPUTS.items()
         }
-        context = Context(name, view.progress(node.name), view.say)
+        context = Context(name, view.progress(node.name), view.say, workers)
         outcome = node.module.run(inputs, outputs, node.parameters, context)
         execution = executions.complete(execution, outputs, outcome)
     except KeyboardInterrupt:
