@@ -110,6 +110,7 @@ def run(
     `tfds/`.
     """
     from pipeline.beam import ingest
+    from pipeline.records import tfds_metadata
 
     source = _open(parameters)
     for notice in source.notices:
@@ -128,6 +129,7 @@ def run(
     files.write_json(examples.uri / "account.json", account)
     written = ingested.contents
     written.save(examples.uri)
+    tfds_metadata.write(examples.uri, context.name, written)
     examples.properties.update(
         span=source.span,
         version=source.version,

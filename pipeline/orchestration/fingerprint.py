@@ -22,6 +22,7 @@ DISTRIBUTIONS = {
     "apache_beam": "apache-beam",
     "google": "protobuf",
     "google_crc32c": "google-crc32c",
+    "imagehash": "ImageHash",
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",
     "tensorflow_metadata": "tensorflow-metadata",

@@ -46,11 +46,15 @@ def test_every_image_arrives_once_in_the_split_of_its_pixels(tmp_path):
         "Split-test",
         "Split-train",
         "account.json",
+        "dataset_info.json",
         "duplicates.jsonl",
+        "features.json",
+        "image.class.label.labels.txt",
         "leakage.json",
         "manifest.json",
         "overlaps.jsonl",
         "quarantine.jsonl",
+        "tfds",
     ]
 
 
