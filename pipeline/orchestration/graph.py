@@ -28,6 +28,8 @@ class Node:
         parameters: The parameters it runs with.
         inputs: Input key to the name of the node that writes it and that node's output key.
         after: Nodes that have to end well first, although nothing of theirs is read.
+        history: Input key to the name of a node and that node's output key. What is read is what
+            that node wrote for the previous span; where there is none, the input is left out.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Node:
     parameters: Any
     inputs: dict[str, tuple[str, str]] = field(default_factory=dict)
     after: tuple[str, ...] = ()
+    history: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def build(config: RunConfig) -> list[Node]:
@@ -52,6 +55,7 @@ def build(config: RunConfig) -> list[Node]:
             example_validator,
             config.example_validator,
             {"statistics": statistics, "schema": schema},
+            history={"previous_statistics": statistics},
         ),
         Node(
             "Trainer",
@@ -85,6 +89,10 @@ def order(nodes: tuple[Node, ...]) -> list[Node]:
     """Returns `nodes` such that each stands behind those it depends on."""
     by_name = {node.name: node for node in nodes}
     graph = {
-        node.name: [*(source for source, _ in node.inputs.values()), *node.after] for node in nodes
+        node.name: [
+            *(source for source, _ in (*node.inputs.values(), *node.history.values())),
+            *node.after,
+        ]
+        for node in nodes
     }
     return [by_name[name] for name in graphlib.TopologicalSorter(graph).static_order()]

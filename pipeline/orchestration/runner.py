@@ -93,14 +93,15 @@ def _execute_node(
     view: View,
     workers: int,
 ) -> Result:
-    inputs = {key: results[source].outputs[output] for key, (source, output) in node.inputs.items()}
+    inputs = _inputs(node, executions, results)
     dependencies = _dependencies(node, name, inputs)
     key = fingerprint.digest(dependencies)
     if _cacheable(node) and (earlier := executions.find(node.name, key)):
         return Result(node.name, earlier.outcome, earlier.outputs, 0.0, cached=True)
 
-    for source, artifact in zip(node.inputs.values(), inputs.values(), strict=True):
-        _require_unchanged(artifact, source[0], node.name)
+    sources = node.inputs | node.history
+    for input_key, artifact in inputs.items():
+        _require_unchanged(artifact, sources[input_key][0], node.name)
     execution = executions.begin(node.name, key, dependencies)
     try:
         outputs = {
@@ -119,6 +120,16 @@ def _execute_node(
             raise type(error)(f"{node.name}: {error}") from error
         raise PipelineError(f"{node.name}: {type(error).__name__}: {_brief(error)}") from error
     return Result(node.name, outcome, execution.outputs, 0.0, cached=False)
+
+
+def _inputs(node: Node, executions: store.Store, results: dict[str, Result]) -> dict[str, Artifact]:
+    """Returns what `node` reads: of this run, and of the previous span where there is one."""
+    inputs = {key: results[source].outputs[output] for key, (source, output) in node.inputs.items()}
+    for key, (source, output) in node.history.items():
+        current = results[source].outputs[output]
+        if earlier := executions.previous_span(source, output, current):
+            inputs[key] = earlier
+    return inputs
 
 
 def _brief(error: Exception) -> str:

@@ -10,6 +10,7 @@ Layout below the pipeline root, after TFX:
 
 import fcntl
 import json
+import math
 import os
 import shutil
 import time
@@ -134,10 +135,7 @@ class Store:
             if (
                 execution.key == key
                 and not refused
-                and all(
-                    files.tree_listing(artifact.uri) == artifact.listing
-                    for artifact in execution.outputs.values()
-                )
+                and all(_stands(artifact) for artifact in execution.outputs.values())
             ):
                 return execution
         return None
@@ -148,6 +146,27 @@ class Store:
             dependencies.items() <= execution.dependencies.items()
             for execution in self._completed(component)
         )
+
+    def previous_span(self, component: str, output: str, current: Artifact) -> Artifact | None:
+        """Returns what `component` wrote last for the greatest span before that of `current`.
+
+        Args:
+            component: Name of the component.
+            output: Its output key.
+            current: An artifact of the same kind; one without a span has none before it.
+        """
+        found = None
+        for execution in self._completed(component):
+            artifact = execution.outputs.get(output)
+            # The newest come first, so that of equal spans the first one stays.
+            if (
+                artifact is not None
+                and _span(artifact) < _span(current)
+                and (found is None or _span(artifact) > _span(found))
+                and _stands(artifact)
+            ):
+                found = artifact
+        return found
 
     def _completed(self, component: str) -> Iterator[Execution]:
         """Yields the complete executions of `component`, the newest first."""
@@ -223,3 +242,13 @@ class Store:
         }
         outcome = Outcome(**record["outcome"]) if record["outcome"] else None
         return Execution(**{**record, "outputs": outputs, "outcome": outcome})
+
+
+def _stands(artifact: Artifact) -> bool:
+    """Whether the files of an artifact are all there, of the sizes that they had."""
+    return files.tree_listing(artifact.uri) == artifact.listing
+
+
+def _span(artifact: Artifact) -> float:
+    """Returns the span of an artifact; one without is of no time at all."""
+    return artifact.properties.get("span", math.nan)

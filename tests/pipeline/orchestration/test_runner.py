@@ -219,3 +219,108 @@ def test_two_nodes_that_wait_for_each_other_are_refused():
     two = Node("B", component(Adder()), Number(), {"in": ("A", "out")})
     with pytest.raises(graph.graphlib.CycleError):
         graph.order((one, two))
+
+
+class Spans:
+    """A source whose data have spans, and a reader that sees the span before."""
+
+    def __init__(self):
+        self.span, self.text = 0, ""
+        self.read = []
+
+    def write(self, inputs, outputs, parameters, context):
+        (outputs["out"].uri / "n").write_text(self.text or str(self.span))
+        outputs["out"].properties["span"] = self.span
+        return Outcome("")
+
+    def look(self, inputs, outputs, parameters, context):
+        (outputs["out"].uri / "n").write_text("")
+        before = inputs.get("previous")
+        self.read.append((before.uri / "n").read_text() if before else None)
+        return Outcome("")
+
+    def run(self, root, span, text=""):
+        self.span, self.text = span, text
+        source = component(self.write, external=lambda parameters: (span, text))
+        reader = component(self.look)
+        nodes = (
+            Node(
+                "Reader",
+                reader,
+                Number(),
+                {"in": ("Source", "out")},
+                history={"previous": ("Source", "out")},
+            ),
+            Node("Source", source, Number()),
+        )
+        results = execute(graph.order(nodes), root)
+        return results["Reader"].cached
+
+
+def test_a_component_sees_what_was_written_for_the_greatest_span_before(tmp_path):
+    spans = Spans()
+    for span in (1, 5, 3, 4):
+        assert not spans.run(tmp_path, span)
+    # What was written between them for a later span is not of before.
+    assert spans.read == [None, "1", "1", "3"]
+
+
+def test_of_one_span_the_last_execution_counts_and_its_content_is_part_of_the_key(tmp_path):
+    spans = Spans()
+    spans.run(tmp_path, 1)
+    spans.run(tmp_path, 2)
+    assert spans.run(tmp_path, 2)  # nothing changed
+    spans.run(tmp_path, 1, "corrected")
+    assert not spans.run(tmp_path, 2)
+    assert spans.read == [None, "1", None, "corrected"]
+
+
+def test_a_span_whose_files_are_gone_is_passed_over_and_one_that_was_altered_refused(tmp_path):
+    spans = Spans()
+    for span in (1, 2):
+        spans.run(tmp_path, span)
+    (tmp_path / "Source" / "out" / "3" / "n").unlink()
+    spans.run(tmp_path, 3)
+    assert spans.read[-1] == "1"
+    (tmp_path / "Source" / "out" / "5" / "n").write_text("9")  # of the same size
+    with pytest.raises(DataError, match=r"Reader: .*Source/out/5: its files are not those that"):
+        spans.run(tmp_path, 4)
+
+
+def test_what_has_no_span_has_no_history(tmp_path):
+    spans = Spans()
+    spans.run(tmp_path, 1)
+    source = component(Adder())
+    nodes = [
+        Node("Source", source, Number()),
+        Node("Reader", component(spans.look), Number(), history={"previous": ("Source", "out")}),
+    ]
+    execute(nodes, tmp_path)
+    assert spans.read == [None, None]
+
+
+def test_a_component_learns_the_number_of_workers_and_its_figures_reach_the_view(tmp_path):
+    seen, shown = [], []
+
+    class Watching(Silent):
+        def progress(self, component):
+            return lambda done, total, **figures: shown.append((component, done, total, figures))
+
+    def work(inputs, outputs, parameters, context):
+        seen.append(context.workers)
+        context.progress(3, 10, images_per_second="120")
+        return Outcome("")
+
+    nodes = [Node("C0", component(work), Number())]
+    runner.execute(nodes, "test", tmp_path, Watching(), workers=3)
+    assert seen == [3]
+    assert shown == [("C0", 3, 10, {"images_per_second": "120"})]
+
+
+def test_the_validator_is_given_the_statistics_of_the_span_before():
+    from pipeline import config
+
+    nodes = {node.name: node for node in graph.build(config.load())}
+    assert nodes["ExampleValidator"].history == {
+        "previous_statistics": ("StatisticsGen", "statistics")
+    }
