@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipeline.beam import workers
 from pipeline.orchestration.artifact import Progress
 
 # Beam's default, DirectRunner, downloads a binary at run time; this one is part of Beam.
@@ -70,6 +71,7 @@ def pipeline(
             reporter.start()
             # The block of beam.Pipeline runs the pipeline when it is left.
     finally:
+        workers.stop()
         _said.remove(show)
         done.set()
         if reporter.is_alive():

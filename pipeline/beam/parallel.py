@@ -16,19 +16,12 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipeline.beam import execution
+from pipeline.beam import execution, workers
 from pipeline.errors import PipelineError
 
 # Elements in work or waiting per process: enough that none has to wait for this one.
 _AHEAD = 2
-# A worker that has nothing to do for so long ends, also when the process that began it is gone.
-_IDLE_SECONDS = 15
 _DEATHS = 3
-_ENVIRONMENT = {
-    "CUDA_VISIBLE_DEVICES": "",  # the GPU belongs to the training
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "OMP_NUM_THREADS": "1",
-}
 
 
 class Work(Protocol):
@@ -44,10 +37,10 @@ class Work(Protocol):
         """
 
 
-def spread(work: Work, workers: int) -> beam.PTransform:
-    """Returns a transform that applies `work` to every element, in `workers` processes.
+def spread(work: Work, processes: int) -> beam.PTransform:
+    """Returns a transform that applies `work` to every element, in so many processes.
 
-    With one worker it happens in the process that runs the pipeline.
+    With one it happens in the process that runs the pipeline.
 
     A worker that dies is replaced, and what it had in hand is done again, name by name: a name that
     kills again is given to `work` as deadly; otherwise the cause lay outside.
@@ -55,26 +48,23 @@ def spread(work: Work, workers: int) -> beam.PTransform:
     Raises:
         PipelineError: Workers died several times for a cause outside their input.
     """
-    if workers == 1:
+    if processes == 1:
         return beam.Map(functools.partial(work, journal=None, deadly=frozenset()))
-    return beam.ParDo(_Spread(work, workers))
+    return beam.ParDo(_Spread(work, processes))
 
 
 class _Spread(beam.DoFn):
-    def __init__(self, work: Work, workers: int):
+    def __init__(self, work: Work, processes: int):
         self._work = work
-        self._workers = workers
-        self._pool: Any = None
+        self._processes = processes
         self._deaths = 0
 
     def start_bundle(self) -> None:
         self._pending: deque[tuple[Any, Any]] = deque()
-        if self._pool is None:
-            self._pool = _pool(self._workers)
 
     def process(self, element: Any) -> Iterator[Any]:
         self._pending.append((element, self._submit(element)))
-        while len(self._pending) > _AHEAD * self._workers:
+        while len(self._pending) > _AHEAD * self._processes:
             yield self._next()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
@@ -82,15 +72,11 @@ class _Spread(beam.DoFn):
         while self._pending:
             yield WindowedValue(self._next(), window.max_timestamp(), [window])
 
-    def teardown(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(kill_workers=True)
-
     def _submit(self, element: Any) -> Any:
         from loky.process_executor import BrokenProcessPool
 
         try:
-            return self._pool.submit(self._work, element, None, frozenset())
+            return workers.shared(self._processes).submit(self._work, element, None, frozenset())
         except BrokenProcessPool as death:
             return _Ended(error=death)
 
@@ -107,7 +93,7 @@ class _Spread(beam.DoFn):
 
     def _do_again(self, death: Exception) -> None:
         """Does again what was in hand when a worker died, one element after the other."""
-        self._pool.shutdown(kill_workers=True)
+        workers.stop()
         execution.say(f"a worker process died ({_cause(death)}); what it had in hand is done again")
         results, deadly = zip(*(self._alone(element) for element, _ in self._pending), strict=True)
         self._deaths += not any(deadly)
@@ -115,9 +101,8 @@ class _Spread(beam.DoFn):
             raise PipelineError(
                 f"worker processes died {self._deaths} times ({_cause(death)}) although nothing "
                 f"that they read kills them; most often the memory is too small for "
-                f"--workers {self._workers}: take fewer"
+                f"--workers {self._processes}: take fewer"
             )
-        self._pool = _pool(self._workers)
         self._pending = deque((None, _Ended(result)) for result in results)
 
     def _alone(self, element: Any) -> tuple[Any, frozenset[str]]:
@@ -129,7 +114,7 @@ class _Spread(beam.DoFn):
         with tempfile.TemporaryDirectory() as folder:
             journal = Path(folder, "journal")
             while True:
-                pool = _pool(1)
+                pool = workers.start()
                 try:
                     return pool.submit(self._work, element, journal, deadly).result(), deadly
                 except BrokenProcessPool as death:
@@ -159,12 +144,6 @@ class _Ended:
         if self._error is not None:
             raise self._error
         return self._result
-
-
-def _pool(workers: int) -> Any:
-    from loky import ProcessPoolExecutor
-
-    return ProcessPoolExecutor(workers, timeout=_IDLE_SECONDS, env=_ENVIRONMENT)
 
 
 def _cause(death: Exception) -> str:

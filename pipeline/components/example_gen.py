@@ -109,6 +109,9 @@ def run(
     counts those that have such a partner in the training split. What `tfds.load` needs lies below
     `tfds/`.
     """
+    from pipeline.beam import workers
+
+    workers.warm(context.workers)
     from pipeline.beam import ingest
     from pipeline.records import tfds_metadata
 
