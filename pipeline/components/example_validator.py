@@ -1,14 +1,20 @@
 """ExampleValidator: compares the statistics of each split with the schema, and stops the run."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
 
 from pipeline import files
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
-from pipeline.parameters import Positive, parameters
-from pipeline.records import protos
+from pipeline.parameters import Fraction, NonEmpty, parameters
+from pipeline.records import anomalies, protos, validation
+from pipeline.records.anomalies import ERROR, Anomaly
 
 OUTPUTS = {"anomalies": "ExampleAnomalies"}
+
+_SHOWN = 10
 
 
 @parameters
@@ -16,10 +22,16 @@ class Parameters:
     """What the data have to satisfy beyond the schema.
 
     Args:
-        min_examples: The least number of examples in each split.
+        max_imbalance: How many times as many examples as any class of the training split another
+            may have.
+        max_leakage: The share of a split that may be in the training split as well.
+        waive: Severe anomalies that do not stop the run: a code such as `"drift"`, or the name of
+            a single one such as `"train:drift:image/bytes"`.
     """
 
-    min_examples: Positive = 1
+    max_imbalance: Annotated[float, Field(ge=1.0)] = 100.0
+    max_leakage: Fraction = 0.01
+    waive: tuple[NonEmpty, ...] = ()
 
 
 def run(
@@ -30,118 +42,76 @@ def run(
 ) -> Outcome:
     """Writes `Split-<name>/SchemaDiff.pb`, a binary `Anomalies` proto, per split.
 
-    Refuses when there is an anomaly: nothing is trained on data that the schema does not allow.
+    `anomalies.json` lists all of them by name. Refuses when there is a severe one that is not
+    waived: nothing is trained on data that the schema does not allow.
     """
     schema = protos.read_schema(inputs["schema"])
     statistics = protos.read_statistics(inputs["statistics"])
+    earlier = inputs.get("previous_statistics")
+    previous = protos.read_statistics(earlier) if earlier else {}
+    properties = inputs["statistics"].properties
+    splits = json.loads(properties["split_names"])
+    # What a source does not have, nobody expects; what was split here may not be empty.
+    expected = json.loads(properties.get("official_splits", "[]")) or splits
     artifact = outputs["anomalies"]
-    described, blessed = [], {}
-    for split in json.loads(inputs["statistics"].properties["split_names"]):
-        found = anomalies(statistics.get(split), schema, parameters.min_examples)
-        content = found.SerializeToString(deterministic=True)
-        files.write_bytes(artifact.uri / f"Split-{split}" / "SchemaDiff.pb", content)
-        infos = [*found.anomaly_info.values()]
-        if found.dataset_anomaly_info.reason:
-            infos.append(found.dataset_anomaly_info)
-        blessed[split] = int(not infos)
-        described += [f"{split}: {info.description}" for info in infos]
+    found: list[Anomaly] = []
+    drifts = {}
+    for split in splits:
+        check = validation.Check(
+            split,
+            statistics.get(split),
+            schema,
+            previous.get(split),
+            split in expected,
+            parameters.max_imbalance,
+            parameters.max_leakage,
+        )
+        anomalous, drifts[split] = check.run()
+        found += anomalous
+    found, unused = anomalies.waive(found, parameters.waive)
+    for split in splits:
+        own = [anomaly for anomaly in found if anomaly.split == split]
+        empty = split not in statistics
+        content = anomalies.to_proto(own, drifts[split], schema, empty).SerializeToString(
+            deterministic=True
+        )
+        files.write_bytes(artifact.uri / f"Split-{split}" / protos.ANOMALIES, content)
+    files.write_json(artifact.uri / "anomalies.json", [anomaly.entry() for anomaly in found])
+    severe = [anomaly for anomaly in found if anomaly.severity == ERROR]
+    blessed = {split: int(all(a.split != split for a in severe)) for split in splits}
     artifact.properties["blessed"] = json.dumps(blessed)
-    if described:
-        plural = "anomaly" if len(described) == 1 else "anomalies"
-        return Outcome(f"{len(described)} {plural}", refusal="; ".join(described))
-    return Outcome(f"no anomalies in {len(blessed)} splits")
+    for anomaly in found:
+        if anomaly.severity != ERROR:
+            kind = "waived" if anomaly.waived else "warning"
+            context.say(f"{kind}: {anomaly.name}: {anomaly.description}")
+    for waiver in unused:
+        context.say(f"--waive {waiver}: there is no such anomaly")
+    span = f", compared with span {earlier.properties['span']}" if earlier else ""
+    return Outcome(f"{_counted(found)} in {len(splits)} splits{span}", refusal=_refusal(severe))
 
 
-def anomalies(dataset, schema, min_examples: int):
-    """Returns what in `dataset` the schema does not allow.
-
-    Args:
-        dataset: `DatasetFeatureStatistics` of one split, or None when it has no examples.
-        schema: `Schema` proto.
-        min_examples: The least number of examples.
-
-    Returns:
-        An `Anomalies` proto.
-    """
-    from tensorflow_metadata.proto.v0 import anomalies_pb2
-
-    info_type = anomalies_pb2.AnomalyInfo
-    found = anomalies_pb2.Anomalies()
-    found.baseline.CopyFrom(schema)
-    number = dataset.num_examples if dataset is not None else 0
-    if number < min_examples:
-        description = f"{number} examples; expected at least {min_examples}"
-        _fill(
-            found.dataset_anomaly_info,
-            info_type.DATASET_LOW_NUM_EXAMPLES,
-            "too few examples",
-            description,
-        )
-    if dataset is None:
-        return found
-    present = protos.features(dataset)
-    for feature in schema.feature:
-        for kind, short, description in _check(feature, present.get(feature.name), dataset):
-            info = found.anomaly_info[feature.name]
-            if not info.reason:
-                info.path.step.append(feature.name)
-            kind_number = info_type.Type.Value(kind)
-            _fill(info, kind_number, short, f"{feature.name}: {description}")
-    return found
-
-
-def _fill(info, kind: int, short: str, description: str) -> None:
-    info.severity = info.ERROR
-    info.short_description = short
-    info.description = f"{info.description}; {description}" if info.description else description
-    info.reason.add(type=kind, short_description=short, description=description)
-
-
-def _check(feature, statistics, dataset) -> Iterator[tuple[str, str, str]]:
-    """Yields type, short description and description of each anomaly of one feature."""
-    if statistics is None:
-        yield "SCHEMA_MISSING_COLUMN", "missing", "missing; the schema asks for it"
-        return
-    common = next(
-        getattr(statistics, field).common_stats
-        for field in ("num_stats", "string_stats", "bytes_stats")
-        if statistics.HasField(field)
+def _counted(found: Sequence[Anomaly]) -> str:
+    """Returns how many anomalies there are of each severity."""
+    severe = sum(anomaly.severity == ERROR for anomaly in found)
+    waived = sum(anomaly.waived for anomaly in found)
+    mild = len(found) - severe - waived
+    parts = (
+        f"{severe} severe {'anomaly' if severe == 1 else 'anomalies'}" if severe else "",
+        f"{waived} waived" if waived else "",
+        f"{mild} {'warning' if mild == 1 else 'warnings'}" if mild else "",
     )
-    share = common.num_non_missing / dataset.num_examples
-    if share < feature.presence.min_fraction:
-        yield (
-            "FEATURE_TYPE_LOW_FRACTION_PRESENT",
-            "missing in some examples",
-            f"in {share:.1%} of the examples; expected {feature.presence.min_fraction:.1%}",
-        )
-    counts = (common.min_num_values, common.max_num_values)
-    allowed_counts = (feature.value_count.min, feature.value_count.max)
-    if feature.HasField("value_count") and counts != allowed_counts:
-        yield (
-            "INVALID_FEATURE_SHAPE",
-            "unexpected number of values",
-            f"{counts[0]} to {counts[1]} values; expected {allowed_counts[0]}",
-        )
-    if feature.HasField("string_domain"):
-        allowed = set(feature.string_domain.value)
-        seen = {bucket.label for bucket in statistics.string_stats.rank_histogram.buckets}
-        if unexpected := sorted(seen - allowed):
-            yield (
-                "ENUM_TYPE_UNEXPECTED_STRING_VALUES",
-                "unexpected values",
-                f"found {', '.join(unexpected)}; expected {', '.join(sorted(allowed))}",
-            )
-    if feature.HasField("int_domain"):
-        least, greatest = int(statistics.num_stats.min), int(statistics.num_stats.max)
-        if feature.int_domain.HasField("min") and least < feature.int_domain.min:
-            yield (
-                "INT_TYPE_SMALL_INT",
-                "too small",
-                f"found {least}; expected at least {feature.int_domain.min}",
-            )
-        if feature.int_domain.HasField("max") and greatest > feature.int_domain.max:
-            yield (
-                "INT_TYPE_BIG_INT",
-                "too large",
-                f"found {greatest}; expected at most {feature.int_domain.max}",
-            )
+    return ", ".join(filter(None, parts)) or "no anomalies"
+
+
+def _refusal(severe: Sequence[Anomaly]) -> str | None:
+    """Returns what stops the run and how to let it pass, or None."""
+    if not severe:
+        return None
+    shown = "; ".join(f"{a.name}: {a.description}" for a in severe[:_SHOWN])
+    names = [anomaly.name for anomaly in severe]
+    if len(severe) > _SHOWN:
+        shown += f"; and {len(severe) - _SHOWN} more (anomalies.json)"
+        names = sorted({anomaly.code for anomaly in severe})
+    waivers = " ".join(f"--waive {name}" for name in names)
+    plural = "anomaly" if len(severe) == 1 else "anomalies"
+    return f"{len(severe)} severe {plural}: {shown}; to run nevertheless: {waivers}"

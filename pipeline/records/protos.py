@@ -1,6 +1,7 @@
 """Reading and writing the TensorFlow Metadata protos of statistics, schema and anomalies."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,10 +11,26 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from pipeline.errors import DataError
 from pipeline.orchestration.artifact import Artifact
+from pipeline.records import examples
 
 M = TypeVar("M", bound=Message)
 
 SCHEMA = "schema.pbtxt"
+STATISTICS = "FeatureStats.pb"
+ANOMALIES = "SchemaDiff.pb"
+
+CHANNELS = ("red", "green", "blue")
+
+# Statistics of our own on `image/encoded`, beside those that TensorFlow Data Validation knows.
+CHANNEL_MEAN = "pipeline/channel_mean/"
+CHANNEL_STD = "pipeline/channel_std/"
+SUPPORTED_FRACTION = "pipeline/supported_image_fraction"
+LEAKED_EXACT = "pipeline/leaked_exact"
+LEAKED_NEAR = "pipeline/leaked_near"
+
+# What TensorFlow Data Validation calls the statistic of formats, and what has none.
+FORMATS = "image_format_histogram"
+UNKNOWN_FORMAT = "UNKNOWN"
 
 
 def read_binary(path: Path, message_type: type[M]) -> M:
@@ -30,6 +47,24 @@ def read_binary(path: Path, message_type: type[M]) -> M:
         raise DataError(f"{path}: not a {message_type.DESCRIPTOR.full_name}") from None
 
 
+def parse_schema(path: Path) -> schema_pb2.Schema:
+    """Returns the schema in the text file `path`.
+
+    Raises:
+        DataError: It cannot be read or is no schema; the message names the file and the line.
+    """
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), schema_pb2.Schema())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a schema") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not a schema: not text in UTF-8") from None
+    except text_format.ParseError as error:
+        place = f"{path}:{error.GetLine()}" if error.GetLine() else f"{path}"
+        said = str(error).removeprefix(f"{error.GetLine()}:{error.GetColumn()} : ")
+        raise DataError(f"{place}: not a schema: {' '.join(said.split())}") from None
+
+
 def read_schema(artifact: Artifact) -> schema_pb2.Schema:
     """Returns the schema of a Schema artifact.
 
@@ -37,12 +72,9 @@ def read_schema(artifact: Artifact) -> schema_pb2.Schema:
         DataError: It is missing, or no schema.
     """
     path = artifact.uri / SCHEMA
-    try:
-        return text_format.Parse(path.read_text(), schema_pb2.Schema())
-    except FileNotFoundError:
-        raise DataError(f"{path}: missing; run SchemaGen again") from None
-    except text_format.ParseError as error:
-        raise DataError(f"{path}: not a schema: {error}") from None
+    if not path.exists():
+        raise DataError(f"{path}: missing; run SchemaGen again")
+    return parse_schema(path)
 
 
 def read_statistics(artifact: Artifact) -> dict[str, statistics_pb2.DatasetFeatureStatistics]:
@@ -55,9 +87,11 @@ def read_statistics(artifact: Artifact) -> dict[str, statistics_pb2.DatasetFeatu
     """
     found = {}
     for split in json.loads(artifact.properties["split_names"]):
-        path = artifact.uri / f"Split-{split}" / "FeatureStats.pb"
+        path = artifact.uri / f"Split-{split}" / STATISTICS
         if path.exists():
             message = read_binary(path, statistics_pb2.DatasetFeatureStatisticsList)
+            if len(message.datasets) != 1:
+                raise DataError(f"{path}: {len(message.datasets)} datasets; expected 1")
             found[split] = message.datasets[0]
     return found
 
@@ -67,6 +101,55 @@ def features(
 ) -> dict[str, statistics_pb2.FeatureNameStatistics]:
     """Returns the statistics of each feature by its name."""
     return {feature.path.step[0]: feature for feature in dataset.features}
+
+
+def custom(
+    feature: statistics_pb2.FeatureNameStatistics,
+) -> dict[str, statistics_pb2.CustomStatistic]:
+    """Returns the statistics of a feature that TensorFlow Metadata has no field for, by name."""
+    return {statistic.name: statistic for statistic in feature.custom_stats}
+
+
+def common(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.CommonStatistics:
+    """Returns what is known of a feature of any type: in how many examples it is, and so on."""
+    return getattr(feature, feature.WhichOneof("stats")).common_stats
+
+
+def frequencies(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, int]:
+    """Returns how often each value of a string feature was seen."""
+    buckets = feature.string_stats.rank_histogram.buckets
+    return {bucket.label: round(bucket.sample_count) for bucket in buckets}
+
+
+def channel_moments(
+    artifact: Artifact, split: str = "train"
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation of red, green and blue over all pixels of a split.
+
+    Args:
+        artifact: ExampleStatistics.
+        split: Name of the split.
+
+    Returns:
+        Three means and three standard deviations, in units of 0 to 255.
+
+    Raises:
+        DataError: The statistics of the split are missing or do not have them.
+    """
+    dataset = read_statistics(artifact).get(split)
+    image = features(dataset).get(examples.IMAGE) if dataset is not None else None
+    known: Mapping[str, statistics_pb2.CustomStatistic] = custom(image) if image else {}
+    try:
+        means, deviations = (
+            tuple(known[prefix + channel].num for channel in CHANNELS)
+            for prefix in (CHANNEL_MEAN, CHANNEL_STD)
+        )
+    except KeyError:
+        raise DataError(
+            f"{artifact.uri}: no channel moments of the split {split!r}; it has no images, or "
+            "StatisticsGen has to run again"
+        ) from None
+    return means, deviations
 
 
 def classes(schema: schema_pb2.Schema, feature: str) -> tuple[str, ...]:
