@@ -1,0 +1,1 @@
+"""Pages about a run for a person: one file each, without scripts, that needs no network."""

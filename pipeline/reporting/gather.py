@@ -1,0 +1,148 @@
+"""What is known of the data of a run, read from the artifacts that its components left."""
+
+import json
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tensorflow_metadata.proto.v0 import statistics_pb2
+
+from pipeline.errors import DataError, UsageError
+from pipeline.orchestration.artifact import Artifact
+from pipeline.orchestration.store import Execution, Store
+from pipeline.records import manifest, protos
+
+# The key of the row that adds up all classes in account.json.
+_ALL = "all"
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of the images of a class, or of all.
+
+    Args:
+        seen: How many there were.
+        written: How many are in the records.
+        quarantined: How many cannot be used.
+        duplicates: How many were dropped as copies.
+    """
+
+    seen: int
+    written: int
+    quarantined: int
+    duplicates: int
+
+    def __add__(self, other: "Fate") -> "Fate":
+        """Returns what became of the images of both."""
+        return Fate(*map(int.__add__, astuple(self), astuple(other)))
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is known of the data of a run; None for what no file says.
+
+    Args:
+        name: Name of the pipeline.
+        examples: The Examples artifact.
+        contents: Its manifest.
+        fates: Class to what became of its images; the empty class is that of images without one.
+        quarantined: Entries of `quarantine.jsonl`.
+        duplicates: Entries of `duplicates.jsonl`.
+        overlaps: Entries of `overlaps.jsonl`.
+        statistics: Split to what StatisticsGen measured.
+        anomalies: Entries of `anomalies.json`.
+        executions: The executions that wrote all this.
+    """
+
+    name: str
+    examples: Path
+    contents: manifest.Manifest
+    fates: dict[str, Fate] | None
+    quarantined: list[Entry] | None
+    duplicates: list[Entry] | None
+    overlaps: list[Entry] | None
+    statistics: dict[str, statistics_pb2.DatasetFeatureStatistics] | None
+    anomalies: list[Entry] | None
+    executions: tuple[Execution, ...]
+
+
+def gather(root: Path) -> Data:
+    """Reads what the newest complete executions below `root` left.
+
+    Of StatisticsGen and ExampleValidator only what was made from the newest Examples counts.
+
+    Args:
+        root: A pipeline root, such as `runs/photos`.
+
+    Raises:
+        UsageError: No ExampleGen has ended well there.
+        DataError: A file is damaged.
+    """
+    store = Store(root)
+    generated = _newest(store, "ExampleGen", {})
+    if generated is None:
+        raise UsageError(
+            f"root {str(root)!r}: no images were ingested there; expected the folder of a run, "
+            "such as runs/digits; `python -m pipeline run` makes one"
+        )
+    examples = generated.outputs["examples"]
+    measured = _newest(store, "StatisticsGen", {"examples": examples})
+    validated = measured and _newest(
+        store, "ExampleValidator", {"statistics": measured.outputs["statistics"]}
+    )
+    contents = manifest.load(examples.uri)
+    return Data(
+        name=root.absolute().name,
+        examples=examples.uri,
+        contents=contents,
+        fates=_fates(_json(examples.uri / "account.json"), contents),
+        quarantined=_lines(examples.uri / "quarantine.jsonl"),
+        duplicates=_lines(examples.uri / "duplicates.jsonl"),
+        overlaps=_lines(examples.uri / "overlaps.jsonl"),
+        statistics=measured and protos.read_statistics(measured.outputs["statistics"]),
+        anomalies=validated and _json(validated.outputs["anomalies"].uri / "anomalies.json"),
+        executions=tuple(filter(None, (generated, measured, validated))),
+    )
+
+
+def _newest(store: Store, component: str, inputs: dict[str, Artifact]) -> Execution | None:
+    """Returns the newest complete execution of `component` that read just these artifacts."""
+    for execution in store._completed(component):
+        read = execution.dependencies["inputs"]
+        if all(read.get(key) == artifact.digest for key, artifact in inputs.items()):
+            return execution
+    return None
+
+
+def _fates(
+    account: dict[str, dict[str, int]] | None, contents: manifest.Manifest
+) -> dict[str, Fate] | None:
+    if account is None:
+        return None
+    # A class may be called like the row of sums.
+    rows = {k: row for k, row in account.items() if k != _ALL or _ALL in contents.classes}
+    names = [column.name for column in fields(Fate)]
+    return {text: Fate(*(row[name] for name in names)) for text, row in rows.items()}
+
+
+def _json(path: Path) -> Any:
+    """Returns the content of a JSON file, or None where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise DataError(f"{path}: not JSON; run the component that writes it again") from None
+
+
+def _lines(path: Path) -> list[Entry] | None:
+    """Returns the objects of a JSONL file, or None where there is none."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise DataError(f"{path}: not JSON in each line; run ExampleGen again") from None
