@@ -11,6 +11,8 @@ and may offer
     check(parameters)       raises UsageError before anything of the run is written
     external(parameters)    what its result depends on outside the graph; part of the cache key
     CACHEABLE = False       for a component whose effect lies outside the store
+    RESUMABLE = True        for one that keeps in `context.state` what a killed execution has done,
+                            and that several workers may execute together
 
 TensorFlow and Beam are imported inside `run`, so that a run whose
 results are all in the cache loads neither.

@@ -55,9 +55,12 @@ class Context:
         progress: Receives how far the work has come.
         say: Prints a line for the person who watches.
         workers: The number of processes that may work at once.
+        state: A directory that a killed execution leaves to the one that starts again on the same
+            inputs, parameters and code; it need not exist. None where nothing is to be kept.
     """
 
     name: str
     progress: Progress = lambda done, total, **figures: None
     say: Callable[[str], None] = lambda line: None
     workers: int = 1
+    state: Path | None = None

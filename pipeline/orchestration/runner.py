@@ -1,5 +1,7 @@
 """Runs the nodes of a graph in order, taking from the store what has not changed."""
 
+import shutil
+import tempfile
 import time
 import traceback
 from dataclasses import dataclass, replace
@@ -14,6 +16,8 @@ from pipeline.orchestration import fingerprint, store
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 from pipeline.orchestration.graph import Node
 from pipeline.orchestration.view import View
+
+_POLL = 0.5
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,38 @@ def _execute_node(
     inputs = _inputs(node, executions, results)
     dependencies = _dependencies(node, name, inputs)
     key = fingerprint.digest(dependencies)
+    if earlier := _earlier(node, key, executions):
+        return earlier
+    context = Context(
+        name, view.progress(node.name), view.say, workers, executions.state(node.name, key)
+    )
+    if not _resumable(node):
+        return _run(node, inputs, key, dependencies, executions, context)
+
+    def wait() -> None:
+        view.say(f"{node.name}: another process does the same; waiting for it")
+
+    with executions.alone(node.name, key, wait):
+        return _earlier(node, key, executions) or _run(
+            node, inputs, key, dependencies, executions, context
+        )
+
+
+def _earlier(node: Node, key: str, executions: store.Store) -> Result | None:
+    """Returns what an earlier execution of the same found out, or None."""
     if _cacheable(node) and (earlier := executions.find(node.name, key)):
         return Result(node.name, earlier.outcome, earlier.outputs, 0.0, cached=True)
+    return None
 
+
+def _run(
+    node: Node,
+    inputs: dict[str, Artifact],
+    key: str,
+    dependencies: dict[str, Any],
+    executions: store.Store,
+    context: Context,
+) -> Result:
     sources = node.inputs | node.history
     for input_key, artifact in inputs.items():
         _require_unchanged(artifact, sources[input_key][0], node.name)
@@ -108,18 +141,86 @@ def _execute_node(
             output: Artifact(kind, executions.staging(execution, output))
             for output, kind in node.module.OUTPUTS.items()
         }
-        context = Context(name, view.progress(node.name), view.say, workers)
         outcome = node.module.run(inputs, outputs, node.parameters, context)
         execution = executions.complete(execution, outputs, outcome)
+        shutil.rmtree(context.state, ignore_errors=True)  # nobody has to go on from there
     except KeyboardInterrupt:
         executions.abandon(execution, store.CANCELED, "stopped by the user")
         raise
     except Exception as error:
         executions.abandon(execution, store.FAILED, traceback.format_exc())
-        if isinstance(error, PipelineError):
-            raise type(error)(f"{node.name}: {error}") from error
-        raise PipelineError(f"{node.name}: {type(error).__name__}: {_brief(error)}") from error
+        raise _named(error, node) from error
     return Result(node.name, outcome, execution.outputs, 0.0, cached=False)
+
+
+def _named(error: Exception, node: Node) -> PipelineError:
+    """Returns the error as one that begins with the name of the component."""
+    if isinstance(error, PipelineError):
+        return type(error)(f"{node.name}: {error}")
+    return PipelineError(f"{node.name}: {type(error).__name__}: {_brief(error)}")
+
+
+def attend(nodes: list[Node], name: str, root: Path, view: View, workers: int = 1) -> None:
+    """Does the part of a worker that is not the chief: it trains with it, and leaves no traces.
+
+    What is in front of the training is the chief's work, which is waited for.
+
+    Args:
+        nodes: The same graph as the chief's.
+        name: As in `execute`.
+        root: As in `execute`, on a file system that the chief shares.
+        view: Shows the work to whoever watches.
+        workers: As in `execute`.
+
+    Raises:
+        PipelineError: The training failed.
+    """
+    executions = store.Store(root)
+    results: dict[str, Result] = {}
+    for node in nodes:
+        inputs = _inputs(node, executions, results)
+        key = fingerprint.digest(_dependencies(node, name, inputs))
+        if _resumable(node):
+            view.started(node.name)
+            _attend_node(
+                node,
+                inputs,
+                key,
+                executions,
+                Context(
+                    name,
+                    view.progress(node.name),
+                    view.say,
+                    workers,
+                    executions.state(node.name, key),
+                ),
+            )
+            return
+        if not _earlier(node, key, executions):
+            view.say(f"waiting for {node.name} of the chief")
+        while not (found := _earlier(node, key, executions)):
+            time.sleep(_POLL)
+        results[node.name] = found
+
+
+def _attend_node(
+    node: Node,
+    inputs: dict[str, Artifact],
+    key: str,
+    executions: store.Store,
+    context: Context,
+) -> None:
+    if _earlier(node, key, executions):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = {}
+        for output, kind in node.module.OUTPUTS.items():
+            outputs[output] = Artifact(kind, Path(folder, output))
+            outputs[output].uri.mkdir()
+        try:
+            node.module.run(inputs, outputs, node.parameters, context)
+        except Exception as error:
+            raise _named(error, node) from error
 
 
 def _inputs(node: Node, executions: store.Store, results: dict[str, Result]) -> dict[str, Artifact]:
@@ -137,6 +238,11 @@ def _brief(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith("[[")] or lines
     return " … ".join(dict.fromkeys((*telling[:1], *telling[-1:])))
+
+
+def _resumable(node: Node) -> bool:
+    """Whether an execution goes on where a killed one was, and workers may share it."""
+    return getattr(node.module, "RESUMABLE", False)
 
 
 def _cacheable(node: Node) -> bool:

@@ -6,15 +6,17 @@ Layout below the pipeline root, after TFX:
     .system/executions/<execution id>.json     what made it, from what, and how that ended
     .system/staging/<execution id>/            what a running execution has written so far
     .system/running/<execution id>             locked for as long as its process lives
+    <Component>/.system/stateful_working_dir/<key>/  what a killed execution leaves to the next one
 """
 
+import contextlib
 import fcntl
 import json
 import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,29 @@ class Store:
                 artifact, uri=uri, digest=files.tree_digest(uri), listing=files.tree_listing(uri)
             )
         return self._ended(execution, COMPLETE, outputs=published, outcome=outcome)
+
+    def state(self, component: str, key: str) -> Path:
+        """Returns where executions of `component` under `key` keep what the next one may need."""
+        return self.root / component / ".system" / "stateful_working_dir" / key
+
+    @contextlib.contextmanager
+    def alone(self, component: str, key: str, waiting: Callable[[], None]) -> Iterator[None]:
+        """Holds the right to execute `component` under `key`; another process may have it first.
+
+        Args:
+            component: Name of the component.
+            key: What the execution depends on.
+            waiting: Called when it has to be waited for.
+        """
+        folder = self.state(component, key).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{key}.lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def abandon(self, execution: Execution, state: str, error: str) -> Execution:
         """Removes what `execution` staged and records that it ended as `state`."""
