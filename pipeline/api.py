@@ -67,14 +67,41 @@ def run(
     print(result.metrics["accuracy"], result.pushed)
     ```
     """
+    config = _loaded(config, overrides)
+    root = config.root / config.name
+    nodes = graph.build(config)
+    results = runner.execute(nodes, config.name, root, view or Silent(), config.workers)
+    return RunResult(config, results)
+
+
+def attend(
+    config: str | Path | Mapping[str, Any] | configuration.RunConfig,
+    *,
+    overrides: Sequence[str] = (),
+    view: View | None = None,
+) -> None:
+    """Does the part of a worker that is not the chief; `TF_CONFIG` says which one it is.
+
+    Args:
+        config: As in `run`, the same as the chief's.
+        overrides: As in `run`.
+        view: Shows the work; by default nothing is shown.
+
+    Raises:
+        UsageError: The configuration is wrong.
+        PipelineError: The training failed.
+    """
+    config = _loaded(config, overrides)
+    root = config.root / config.name
+    runner.attend(graph.build(config), config.name, root, view or Silent(), config.workers)
+
+
+def _loaded(
+    config: str | Path | Mapping[str, Any] | configuration.RunConfig, overrides: Sequence[str]
+) -> configuration.RunConfig:
     quiet.tensorflow()
     if overrides and not isinstance(config, str | Path):
         raise UsageError("overrides: expected with the name or the path of a configuration only")
     if isinstance(config, str | Path):
-        config = configuration.load(config, overrides)
-    elif isinstance(config, Mapping):
-        config = configuration.validate(config, "config")
-    nodes = graph.build(config)
-    root = config.root / config.name
-    results = runner.execute(nodes, config.name, root, view or Silent(), config.workers)
-    return RunResult(config, results)
+        return configuration.load(config, overrides)
+    return configuration.validate(config, "config") if isinstance(config, Mapping) else config

@@ -91,7 +91,7 @@ def run(
     """Run a configuration from images to a pushed model."""
     from rich.console import Console
 
-    from pipeline import api, quiet, report
+    from pipeline import api, launch, quiet, report
     from pipeline import config as configuration
     from pipeline.orchestration import graph, view
 
@@ -113,12 +113,74 @@ def run(
     names = [node.name for node in graph.build(chosen)]
     console = Console()
     with quiet.filtered_stderr():
+        if launch.is_peer():
+            api.attend(chosen, view=view.Plain(console, names))
+            return
         if console.is_terminal:
             with view.Rich(console, names) as live:
                 result = api.run(chosen, view=live)
         else:
             result = api.run(chosen, view=view.Plain(console, names))
     report.print_result(console, result)
+
+
+@app.command(
+    name="launch",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def launch_(
+    context: typer.Context,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that train together, on this machine.")
+    ] = 2,
+    restarts: Annotated[
+        int, typer.Option(min=0, help="How often all start again after one died.")
+    ] = 3,
+    hosts: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,…", help="Print the command for each of these hosts instead."),
+    ] = None,
+    kubernetes: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="Print a Kubernetes Job with this image instead."),
+    ] = None,
+    claim: Annotated[
+        str, typer.Option(help="The PersistentVolumeClaim that the pods of the Job share.")
+    ] = "pipeline",
+    logs: Annotated[
+        Path, typer.Option(help="Where the output of all workers but the first goes.")
+    ] = Path("runs/.workers"),
+) -> None:
+    """Run a configuration on several workers: launch --workers 2 CONFIG and the options of run."""
+    from pipeline import launch
+
+    arguments = ["run", *context.args, "--set", "trainer.strategy=multi_worker"]
+    if hosts is not None:
+        print("\n".join(launch.commands(arguments, hosts.split(","))))
+    elif kubernetes is not None:
+        print(launch.kubernetes(arguments, workers, kubernetes, "pipeline", claim), end="")
+    else:
+        raise typer.Exit(launch.Supervisor(arguments, workers, restarts, logs).run())
+
+
+@app.command()
+def tensorboard(
+    name: Annotated[
+        str | None, typer.Argument(help="A run, such as 'digits'; by default all of them.")
+    ] = None,
+    root: Annotated[Path, typer.Option(help="Where artifacts are kept.")] = Path("runs"),
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 6006,
+) -> None:
+    """Show runs in TensorBoard, also while they go on."""
+    logs = root / name if name else root
+    if not logs.is_dir():
+        found = sorted(p.name for p in root.glob("*") if p.is_dir() and p.name[0] != ".")
+        raise UsageError(
+            f"run {str(logs)!r}: no such directory; expected one of {', '.join(found) or 'nothing'}"
+        )
+    command = ["-m", "tensorboard.main", "--logdir", str(logs), "--port", str(port)]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *command])
 
 
 @app.command()

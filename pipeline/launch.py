@@ -7,6 +7,7 @@ end with the training.
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -186,7 +187,7 @@ def commands(arguments: Sequence[str], hosts: Sequence[str]) -> list[str]:
         hosts: `host` or `host:port` each; they share a file system that holds root and data.
     """
     addresses = [host if ":" in host else f"{host}:{_PORT}" for host in hosts]
-    line = " ".join(("python -m pipeline", *arguments))
+    line = shlex.join(("python", "-m", "pipeline", *arguments))
     return [
         f"{host}: {TF_CONFIG}='{cluster(addresses, index)}' {line}"
         for index, host in enumerate(hosts)
