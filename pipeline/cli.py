@@ -164,6 +164,20 @@ def launch_(
 
 
 @app.command()
+def data_report(
+    name: Annotated[str, typer.Argument(help="A run, such as 'photos'.")] = "digits",
+    root: Annotated[Path, typer.Option(help="Where artifacts are kept.")] = Path("runs"),
+    output: Annotated[
+        Path | None, typer.Option(help="The page; by default ROOT/NAME/data-report.html.")
+    ] = None,
+) -> None:
+    """Draw the data of a run on one page: what was refused and why, classes, distributions."""
+    from pipeline.reporting import data_report as page
+
+    print(page.write(root / name, output))
+
+
+@app.command()
 def tensorboard(
     name: Annotated[
         str | None, typer.Argument(help="A run, such as 'digits'; by default all of them.")

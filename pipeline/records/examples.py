@@ -4,6 +4,8 @@ import hashlib
 import os
 from dataclasses import dataclass
 
+from pipeline.records.example_proto import example_class
+
 IMAGE = "image/encoded"
 FORMAT = "image/format"
 FILENAME = "image/filename"
@@ -47,9 +49,8 @@ class ImageExample:
 
 def serialize(example: ImageExample) -> bytes:
     """Returns the example as a serialized `tf.train.Example`, the same bytes every time."""
-    from tensorflow.core.example import example_pb2  # imports all of TensorFlow
 
-    message = example_pb2.Example()
+    message = example_class()()
     feature = message.features.feature
     feature[IMAGE].bytes_list.value.append(example.encoded)
     feature[FORMAT].bytes_list.value.append(example.format.encode())
@@ -66,9 +67,8 @@ def serialize(example: ImageExample) -> bytes:
 
 def parse(payload: bytes) -> ImageExample:
     """Returns the example that `serialize` wrote."""
-    from tensorflow.core.example import example_pb2
 
-    feature = example_pb2.Example.FromString(payload).features.feature
+    feature = example_class().FromString(payload).features.feature
     return ImageExample(
         encoded=feature[IMAGE].bytes_list.value[0],
         format=feature[FORMAT].bytes_list.value[0].decode(),
