@@ -14,6 +14,7 @@ from pipeline.records import examples, tfrecord
 from pipeline.records.manifest import Manifest, Split
 
 SIDE = 144
+TINY = 64
 MAX_BYTES = 64 << 20
 MAX_PIXELS = 64_000_000
 
@@ -39,12 +40,14 @@ class Thumbnail:
         width: Of the original, in pixels.
         height: Of the original, in pixels.
         partial: Whether only a part of the original could be decoded.
+        tiny: Whether it is so small that its pixels are to be seen.
     """
 
     source: str
     width: int
     height: int
     partial: bool = False
+    tiny: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,11 +173,15 @@ def _decoded(encoded: bytes, partial: bool = False) -> Thumbnail | None:
                 return None  # nothing came before the damage
             picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()
-            picture.save(buffer, "JPEG", quality=_QUALITY)
+            if tiny := max(picture.size) <= TINY:
+                picture.save(buffer, "PNG")
+            else:
+                picture.save(buffer, "JPEG", quality=_QUALITY)
     except Exception:  # noqa: BLE001  whatever a decoder makes of a broken file, it is no picture
         return None
     code = base64.b64encode(buffer.getvalue()).decode()
-    return Thumbnail(f"data:image/jpeg;base64,{code}", width, height, partial)
+    kind = "png" if tiny else "jpeg"
+    return Thumbnail(f"data:image/{kind};base64,{code}", width, height, partial, tiny)
 
 
 def _opaque(picture):

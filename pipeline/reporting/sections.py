@@ -31,6 +31,8 @@ _MEASURES = (
     ("image/sharpness", "Sharpness", "", True, "variance of the Laplacian; low is blurred"),
 )
 
+_OF_SIZE = (examples.WIDTH, examples.HEIGHT, "image/aspect_ratio")
+
 Look = Callable[[str], Thumbnail | None]
 Statistics = dict[str, statistics_pb2.DatasetFeatureStatistics]
 
@@ -92,6 +94,7 @@ class Measure:
         note: What it means.
         overlay: The histograms, or None where all values are the same.
         moments: Split to `NumericStatistics`.
+        of_size: Whether it follows from width and height.
     """
 
     title: str
@@ -99,6 +102,7 @@ class Measure:
     note: str
     overlay: charts.Overlay | None
     moments: dict[str, statistics_pb2.NumericStatistics]
+    of_size: bool
 
 
 @dataclass(frozen=True)
@@ -221,7 +225,7 @@ def measures(statistics: Statistics) -> list[Measure]:
         )
         histograms = {split: charts.histogram(stats) for split, stats in moments.items()}
         overlay = charts.overlay(histograms, doublings) if least < greatest else None
-        found.append(Measure(title, unit, note, overlay, moments))
+        found.append(Measure(title, unit, note, overlay, moments, name in _OF_SIZE))
     return found
 
 

@@ -12,9 +12,9 @@ from tests.pipeline import builders
 
 
 def _pixels(thumbnail):
-    prefix = "data:image/jpeg;base64,"
-    assert thumbnail.source.startswith(prefix)
-    with Image.open(io.BytesIO(base64.b64decode(thumbnail.source.removeprefix(prefix)))) as image:
+    head, _, code = thumbnail.source.partition(",")
+    assert head == f"data:image/{'png' if thumbnail.tiny else 'jpeg'};base64"
+    with Image.open(io.BytesIO(base64.b64decode(code))) as image:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
@@ -34,8 +34,11 @@ def test_a_picture_is_shrunk_and_keeps_its_shape_and_colours(kind):
     np.testing.assert_allclose(pixels[:, -5], [[10, 10, 250]] * 72, atol=25)
 
 
-def test_small_pictures_are_not_enlarged():
-    assert _pixels(pictures.thumbnail(builders.encode(_halves(size=(8, 8))))).shape == (8, 8, 3)
+def test_tiny_pictures_are_neither_enlarged_nor_blurred():
+    pixels = builders.noise(1, 8, 8)
+    found = pictures.thumbnail(builders.encode(pixels))
+    assert found.tiny
+    np.testing.assert_array_equal(_pixels(found), pixels)
 
 
 def test_a_turned_picture_is_shown_upright():
