@@ -310,7 +310,8 @@ class Check:
                 code,
                 "CUSTOM_VALIDATION",
                 "pictures of the training split",
-                f"of {number} images ({share:.2%}) the training split has {alike}"
+                f"the training split has {alike} for {number} of {self.dataset.num_examples} "
+                f"images ({share:.2%})"
                 + (f"; expected at most {self.max_leakage:.2%}" if severe else ""),
                 examples.IMAGE,
                 severity=ERROR if severe else WARNING,

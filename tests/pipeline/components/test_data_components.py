@@ -408,7 +408,7 @@ def test_leakage_stops_the_run(ingested, schema, tmp_path):
     (root / "leakage.json").write_text(json.dumps(leakage))
     found, _ = measure(builders.artifact(root, **ingested.properties), tmp_path / "statistics")
     outcome, _, listed, said, _ = validate(found, schema, tmp_path / "one")
-    assert "test:leakage: of 1 images" in outcome.refusal
+    assert "test:leakage: the training split has the same picture for 1 of " in outcome.refusal
     assert [entry["name"] for entry in listed] == ["test:leakage", "test:near_leakage"]
     outcome, _, _, said, _ = validate(found, schema, tmp_path / "two", max_leakage=0.5)
     assert outcome.refusal is None

@@ -160,7 +160,8 @@ def test_pictures_of_the_training_split_in_another(exact, near, expected):
     assert names(found) == expected
     if exact == 2:
         assert found[0].description == (
-            "of 2 images (2.00%) the training split has the same picture; expected at most 1.00%"
+            "the training split has the same picture for 2 of 100 images (2.00%); expected at most "
+            "1.00%"
         )
 
 
