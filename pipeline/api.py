@@ -41,6 +41,7 @@ def run(
     config: str | Path | Mapping[str, Any] | configuration.RunConfig = configuration.DEFAULT,
     *,
     overrides: Sequence[str] = (),
+    until: str | None = None,
     view: View | None = None,
 ) -> RunResult:
     """Runs a configuration from images to a pushed model, using again what has not changed.
@@ -49,6 +50,7 @@ def run(
         config: The name of an embedded configuration, the path of a YAML file, nested mappings as
             in such a file, or a configuration.
         overrides: `"section.key=value"` each, for a name or a path.
+        until: The component to end with, such as `"ExampleValidator"`; only what it needs is run.
         view: Shows the run; by default nothing is shown.
 
     Returns:
@@ -70,6 +72,8 @@ def run(
     config = _loaded(config, overrides)
     root = config.root / config.name
     nodes = graph.build(config)
+    if until is not None:
+        nodes = graph.until(nodes, until)
     results = runner.execute(nodes, config.name, root, view or Silent(), config.workers)
     return RunResult(config, results)
 

@@ -79,6 +79,13 @@ def run(
         Path | None,
         typer.Option(help="The schema that you keep; written when it is not there yet."),
     ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMPONENT",
+            help="End with this component; ExampleValidator checks the data and trains nothing.",
+        ),
+    ] = None,
     waive: Annotated[
         list[str] | None,
         typer.Option(metavar="ANOMALY", help="Let the run go on in spite of this anomaly."),
@@ -110,7 +117,8 @@ def run(
     }
     values = {key: value for key, value in given.items() if value is not None}
     chosen = configuration.load(config, set_ or (), values)
-    names = [node.name for node in graph.build(chosen)]
+    nodes = graph.build(chosen)
+    names = [node.name for node in (graph.until(nodes, until) if until else nodes)]
     console = Console()
     with quiet.filtered_stderr():
         if launch.is_peer():
@@ -118,9 +126,9 @@ def run(
             return
         if console.is_terminal:
             with view.Rich(console, names) as live:
-                result = api.run(chosen, view=live)
+                result = api.run(chosen, until=until, view=live)
         else:
-            result = api.run(chosen, view=view.Plain(console, names))
+            result = api.run(chosen, until=until, view=view.Plain(console, names))
     report.print_result(console, result)
 
 

@@ -33,8 +33,14 @@ def print_result(console: Console, result: RunResult, python: Path | None = None
     console.print()
     console.print(table)
     console.print()
-    _line(console, f"The model is in {relative(result.pushed)}. Next:")
-    for purpose, command in next_commands(result, python or Path(sys.executable)):
+    python = python or Path(sys.executable)
+    if "Pusher" in result.components:
+        _line(console, f"The model is in {relative(result.pushed)}. Next:")
+        commands = next_commands(result, python)
+    else:
+        _line(console, "Next:")
+        commands = [look_at_data(result, python)]
+    for purpose, command in commands:
         _line(console, f"  {purpose}")
         _line(console, f"    {command}")
 
@@ -65,6 +71,13 @@ def next_commands(result: RunResult, python: Path) -> list[tuple[str, str]]:
             f"docker run --rm -p 8501:8501 {volume} -e MODEL_NAME={model.name} tensorflow/serving",
         ),
     ]
+
+
+def look_at_data(result: RunResult, python: Path) -> tuple[str, str]:
+    """Returns what the command that draws the data is for, and the command."""
+    root = "" if result.config.root == Path("runs") else f" --root {_quoted(result.config.root)}"
+    command = f"{_quoted(python)} -m pipeline data-report {result.config.name}{root}"
+    return "look at the data on one page", command
 
 
 def _quoted(path: Path) -> str:
