@@ -1,6 +1,5 @@
 """One page about the data of a run: what was seen, what was refused and why, how it is spread."""
 
-import functools
 import math
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -22,7 +21,7 @@ _STRIP = 8
 _KILO = 1000
 
 
-def write(root: Path, destination: Path | None = None, *, fetch: Fetch = pictures.local) -> Path:
+def write(root: Path, destination: Path | None = None, *, fetch: Fetch | None = None) -> Path:
     """Writes the page about the newest data below `root`: one file that needs nothing else.
 
     Equal artifacts, and equal answers of `fetch`, give equal bytes.
@@ -31,7 +30,7 @@ def write(root: Path, destination: Path | None = None, *, fetch: Fetch = picture
         root: A pipeline root, such as `runs/photos`.
         destination: The file to write; by default `data-report.html` in the root.
         fetch: Returns the bytes of the image of that name in the source, or None where there are
-            none any more; by default names are paths.
+            none any more; by default the source that ExampleGen read is asked.
 
     Returns:
         The file that was written.
@@ -45,18 +44,25 @@ def write(root: Path, destination: Path | None = None, *, fetch: Fetch = picture
     return destination
 
 
-def render(data: Data, fetch: Fetch = pictures.local) -> str:
-    """Returns the page about `data`."""
+def render(data: Data, fetch: Fetch | None = None) -> str:
+    """Returns the page about `data`; see `write`."""
     template = _environment().get_template("data_report.html.j2")
-    return template.render(data=data, limits=_LIMITS, chart=charts, **_content(data, fetch))
+    return template.render(
+        data=data, limits=_LIMITS, chart=charts, **_content(data, fetch or _of_source(data))
+    )
+
+
+def _of_source(data: Data) -> Fetch:
+    from pipeline import sources
+
+    source, folder = data.parameters["source"], data.parameters.get("tfds_data_dir")
+    return lambda name: sources.fetch(source, name, tfds_data_dir=folder and Path(folder))
 
 
 def _content(data: Data, fetch: Fetch) -> dict[str, Any]:
     """Returns what the sections show; None for those of which nothing is known."""
 
-    @functools.cache  # a picture that resembles several is shown beside each
-    def look(name: str) -> pictures.Thumbnail | None:
-        return pictures.thumbnail(fetch(name))
+    look = pictures.Originals(fetch)
 
     def known(section: Callable, found: Any) -> Any:
         return None if found is None else section(found)
@@ -79,6 +85,7 @@ def _content(data: Data, fetch: Fetch) -> dict[str, Any]:
         "measures": known(sections.measures, data.statistics),
         "formats": known(sections.formats, data.statistics),
         "colours": known(sections.colours, data.statistics),
+        "failure": look.failure,
     }
 
 

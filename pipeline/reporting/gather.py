@@ -45,6 +45,7 @@ class Data:
 
     Args:
         name: Name of the pipeline.
+        parameters: What ExampleGen ran with, such as `source`.
         examples: The Examples artifact.
         contents: Its manifest.
         fates: Class to what became of its images; the empty class is that of images without one.
@@ -57,6 +58,7 @@ class Data:
     """
 
     name: str
+    parameters: dict[str, Any]
     examples: Path
     contents: manifest.Manifest
     fates: dict[str, Fate] | None
@@ -95,6 +97,7 @@ def gather(root: Path) -> Data:
     contents = manifest.load(examples.uri)
     return Data(
         name=root.absolute().name,
+        parameters=generated.dependencies["parameters"],
         examples=examples.uri,
         contents=contents,
         fates=_fates(_json(examples.uri / "account.json"), contents),

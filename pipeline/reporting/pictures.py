@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
+from pipeline.errors import PipelineError
 from pipeline.records import examples, tfrecord
 from pipeline.records.manifest import Manifest, Split
 
@@ -74,18 +75,29 @@ class Sample:
     sizes: Counter[tuple[str, int, int]] = field(default_factory=Counter)
 
 
-def local(name: str) -> bytes | None:
-    """Returns the bytes of the file that `name` is the path of, or None.
+class Originals:
+    """The small pictures of images of the source, each fetched once.
 
-    There are none of what is no file, cannot be read or is larger than `MAX_BYTES`.
+    Args:
+        fetch: Returns the bytes of the image of that name, or None where there are none any more.
     """
-    try:
-        path = Path(name)
-        if path.is_file() and path.stat().st_size <= MAX_BYTES:
-            return path.read_bytes()
-    except (OSError, ValueError):  # such as a name with a null byte
-        pass
-    return None
+
+    def __init__(self, fetch: Fetch):
+        self._fetch = fetch
+        self._known: dict[str, Thumbnail | None] = {}
+        self.failure: str | None = None
+
+    def __call__(self, name: str) -> Thumbnail | None:
+        """Returns the small picture; none of what cannot be fetched or decoded.
+
+        After `fetch` has failed once, as without a network, it is not asked again.
+        """
+        if name not in self._known and self.failure is None:
+            try:
+                self._known[name] = thumbnail(self._fetch(name))
+            except PipelineError as error:
+                self.failure = str(error)
+        return self._known.get(name)
 
 
 def thumbnail(encoded: bytes | None) -> Thumbnail | None:

@@ -69,7 +69,8 @@ class Run:
         self.outputs = {}
 
     def execute(self, component, output, write, inputs=(), refusal=None, **properties):
-        dependencies = {"inputs": {key: self.outputs[key].digest for key in inputs}}
+        read = {key: self.outputs[key].digest for key in inputs}
+        dependencies = {"inputs": read, "parameters": {"source": str(self.root)}}
         execution = self.store.begin(component, "key", dependencies)
         staged = builders.artifact(self.store.staging(execution, output), **properties)
         write(staged.uri)
@@ -312,6 +313,15 @@ def test_pictures_come_from_where_the_caller_says_each_once(run):
     assert len(asked) == len(set(asked)) == 7
     assert "no picture" not in page.text
     page = run.page(fetch=lambda name: None)
+    assert {section for section, _ in page.images} == {"pictures"}
+
+
+def test_a_source_that_cannot_be_reached_is_said_once(run):
+    def fetch(name):
+        raise DataError("gs://bucket: no <network>")
+
+    page = run.page(fetch=fetch)
+    assert page.html.count("gs://bucket: no &lt;network&gt;") == 1
     assert {section for section, _ in page.images} == {"pictures"}
 
 

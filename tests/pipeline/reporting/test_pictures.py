@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from pipeline.errors import DataError
 from pipeline.reporting import pictures
 from tests.pipeline import builders
 
@@ -111,13 +112,21 @@ def test_altered_files_never_raise(seed):
     assert found is None or max(_pixels(found).shape) <= pictures.SIDE
 
 
-def test_local_files_are_read_and_nothing_else(tmp_path, monkeypatch):
-    (tmp_path / "a.jpg").write_bytes(b"abc")
-    assert pictures.local(str(tmp_path / "a.jpg")) == b"abc"
-    assert pictures.local(str(tmp_path)) is None
-    assert pictures.local(str(tmp_path / "b.jpg")) is None
-    assert pictures.local("gs://bucket/a.jpg") is None
-    assert pictures.local("a\0b") is None
-    assert pictures.local("x" * 5000) is None
-    monkeypatch.setattr(pictures, "MAX_BYTES", 2)
-    assert pictures.local(str(tmp_path / "a.jpg")) is None
+def test_originals_are_fetched_once_and_not_at_all_after_a_failure():
+    asked = []
+
+    def fetch(name):
+        asked.append(name)
+        if name == "far":
+            raise DataError("no network")
+        return builders.encode(builders.noise(1)) if name == "near" else None
+
+    look = pictures.Originals(fetch)
+    assert look("near") is look("near") is not None
+    assert look("gone") is look("gone") is None
+    assert look.failure is None
+    assert look("far") is None
+    assert look.failure == "no network"
+    assert look("other") is None
+    assert look("near") is not None
+    assert asked == ["near", "gone", "far"]
