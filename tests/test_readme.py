@@ -1,4 +1,4 @@
-"""The README does what it says."""
+"""The README and the longer texts do what they say."""
 
 import os
 import re
@@ -15,6 +15,35 @@ README = (ROOT / "README.md").read_text()
 def blocks(language: str) -> list[str]:
     """Returns the code blocks of one language."""
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
+def test_the_examples_of_a_longer_text_run_one_after_the_other(text, tmp_path):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    content = text.read_text()
+    examples = re.findall(r"```(python|bash)\n(.*?)```", content, re.DOTALL)
+    assert examples
+    printed = ""
+    for language, example in examples:
+        program = ["bash", "-euo", "pipefail"] if language == "bash" else [sys.executable]
+        done = subprocess.run(
+            [*program, "-c", example],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{example}\n{done.stdout}\n{done.stderr}"
+        printed += done.stdout
+    for shown in re.findall(r"```text\n(.*?)```", content, re.DOTALL):
+        for line in shown.splitlines():
+            assert line in printed
 
 
 @pytest.mark.slow
