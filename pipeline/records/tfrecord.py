@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import google_crc32c
 
@@ -16,6 +17,12 @@ from pipeline.errors import DataError
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_CHUNK = 16 << 20
+_CUT_PAYLOAD = "the file ends inside its payload"
+
+
+class DamageError(DataError):
+    """A file of records is cut or altered."""
 
 
 @dataclass(frozen=True)
@@ -69,39 +76,86 @@ def write_frames(path: Path, frames: Iterable[bytes]) -> ShardSummary:
     return ShardSummary(records, size, checksum.hexdigest().decode())
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a file.
+
+    Args:
+        offset: Where its header begins, in bytes.
+        payload: Its payload.
+        intact: Whether the payload matches its CRC. What follows can be read either way.
+    """
+
+    offset: int
+    payload: bytes
+    intact: bool
+
+
+def records(file: BinaryIO, name: object, index: int = 0, offset: int = 0) -> Iterator[Record]:
+    """Yields the records of an open file to its end.
+
+    Args:
+        file: Open where record `index` begins, which is byte `offset`. It need not be able to seek.
+        name: What messages call it.
+        index: The number of the first record, for messages.
+        offset: Its place, in bytes.
+
+    Raises:
+        DamageError: The file is cut, or a header is altered, so that nobody can say where the next
+            record begins; the message names file, record and byte.
+    """
+    while header := _take(file, _HEADER.size):
+        length = _length(header, name, index, offset)
+        payload, footer = _take(file, length), _take(file, _FOOTER.size)
+        if len(payload) < length or len(footer) < _FOOTER.size:
+            raise DamageError(_damage(name, index, offset, _CUT_PAYLOAD))
+        yield Record(offset, payload, _masked_crc(payload) == _FOOTER.unpack(footer)[0])
+        offset += _HEADER.size + length + _FOOTER.size
+        index += 1
+
+
+def offsets(file: BinaryIO, size: int, name: object) -> Iterator[int]:
+    """Yields where each record begins, from the headers alone: payloads are passed over.
+
+    Args:
+        file: Open at its beginning, and able to seek.
+        size: Of the file, in bytes.
+        name: What messages call it.
+
+    Raises:
+        DamageError: The file is cut, or a header is altered.
+    """
+    index = offset = 0
+    while header := _take(file, _HEADER.size):
+        end = offset + _HEADER.size + _length(header, name, index, offset) + _FOOTER.size
+        if end > size:
+            raise DamageError(_damage(name, index, offset, _CUT_PAYLOAD))
+        yield offset
+        file.seek(end)
+        offset = end
+        index += 1
+
+
 def read(path: Path) -> Iterator[bytes]:
     """Yields the payloads of the file at `path`, each checked against its CRC.
 
     Raises:
-        DataError: The file is cut or altered; the message names file, record and byte.
+        DamageError: The file is cut or altered; the message names file, record and byte.
     """
     with path.open("rb") as file:
-        index = 0
-        while True:
-            start = file.tell()
-            header = file.read(_HEADER.size)
-            if not header:
-                return
-            if len(header) < _HEADER.size:
-                raise DataError(_damage(path, index, start, "the file ends inside its header"))
-            length, length_crc = _HEADER.unpack(header)
-            if _masked_crc(header[:8]) != length_crc:
-                raise DataError(_damage(path, index, start, "its length does not match its CRC"))
-            body = file.read(length + _FOOTER.size)
-            if len(body) < length + _FOOTER.size:
-                raise DataError(_damage(path, index, start, "the file ends inside its payload"))
-            payload = body[:length]
-            if _masked_crc(payload) != _FOOTER.unpack(body[length:])[0]:
-                raise DataError(_damage(path, index, start, "its payload does not match its CRC"))
-            yield payload
-            index += 1
+        for index, record in enumerate(records(file, path)):
+            if not record.intact:
+                raise DamageError(
+                    _damage(path, index, record.offset, "its payload does not match its CRC")
+                )
+            yield record.payload
 
 
 def summarize(path: Path) -> ShardSummary:
     """Reads the file at `path` once, checking it, and returns its summary.
 
     Raises:
-        DataError: The file is cut or altered.
+        DamageError: The file is cut or altered.
     """
     checksum = google_crc32c.Checksum()
     records = size = 0
@@ -115,5 +169,28 @@ def summarize(path: Path) -> ShardSummary:
     return ShardSummary(records, size, checksum.hexdigest().decode())
 
 
-def _damage(path: Path, index: int, offset: int, what: str) -> str:
-    return f"{path}: record {index} at byte {offset} is damaged: {what}; write the shard again"
+def _take(file: BinaryIO, size: int) -> bytes:
+    """Returns the next `size` bytes, or fewer at the end of the file."""
+    content = file.read(min(size, _CHUNK))
+    if len(content) == size:
+        return content
+    # In pieces: a length that is altered must not make room for itself.
+    pieces = [content]
+    size -= len(content)
+    while size and (piece := file.read(min(size, _CHUNK))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _length(header: bytes, name: object, index: int, offset: int) -> int:
+    if len(header) < _HEADER.size:
+        raise DamageError(_damage(name, index, offset, "the file ends inside its header"))
+    length, crc = _HEADER.unpack(header)
+    if _masked_crc(header[:8]) != crc:
+        raise DamageError(_damage(name, index, offset, "its length does not match its CRC"))
+    return length
+
+
+def _damage(name: object, index: int, offset: int, what: str) -> str:
+    return f"{name}: record {index} at byte {offset} is damaged: {what}; write the shard again"

@@ -3,9 +3,12 @@
 A part is small and can be sent to another process or machine, so that any Beam worker can read it.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
+
+from pipeline.errors import UsageError
 
 # Names of splits in folders, manifests and data sets, and the split that each of them means.
 SPLITS = {
@@ -21,6 +24,12 @@ SPLITS = {
 }
 
 PART = 64
+
+# What is greater is not even taken into memory; ExampleGen's own limit is lower.
+MAX_BYTES = 1 << 30
+
+# Shorter than what `int` refuses for its length.
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +90,43 @@ def in_parts(references: list[Reference], size: int = PART) -> tuple[tuple[Refer
     return tuple(
         tuple(references[start : start + size]) for start in range(0, len(references), size)
     )
+
+
+def class_order(texts: Iterable[str]) -> tuple[str, ...]:
+    """Returns the different class names in label order: integers by value, others sorted."""
+    found = set(texts)
+    if all(_INTEGER.fullmatch(text) for text in found):
+        return tuple(sorted(found, key=lambda text: (int(text), text)))
+    return tuple(sorted(found))
+
+
+def require_two(data: str, classes: tuple[str, ...], expected: str) -> None:
+    """Raises UsageError when there are fewer than two classes.
+
+    Args:
+        data: What the person gave.
+        classes: Those found.
+        expected: What would be right.
+    """
+    if len(classes) < 2:
+        found = f"found one class, {classes[0]!r}" if classes else "found no class"
+        raise UsageError(f"data {data!r}: {found}; expected {expected}")
+
+
+def own_splits(
+    references: list[Reference],
+) -> tuple[list[Reference], tuple[str, ...]]:
+    """Returns the references, and the splits that the source itself puts its images in.
+
+    Where all images are in one split, that says nothing, and it is taken away.
+    """
+    found = {reference.split for reference in references if not reference.bad}
+    if len(found) == 1 and found != {None}:
+        return [replace(reference, split=None) for reference in references], ()
+    return references, in_order(found)
+
+
+def in_order(splits: Iterable[str | None]) -> tuple[str, ...]:
+    """Returns the different splits in the order train, eval, test, without None."""
+    found = set(splits)
+    return tuple(name for name in dict.fromkeys(SPLITS.values()) if name in found)

@@ -38,6 +38,15 @@ def _arrays():
     return (data.images * (255 / 16)).round().astype("uint8"), data.target
 
 
+def fetch(name: str) -> bytes | None:
+    """Returns the bytes of the digit `name`, or None where there is none of that name."""
+    _, _, number = name.rpartition("/")
+    if not number.isdecimal() or int(number) >= len(_arrays()[1]):
+        return None
+    ((_, encoded),) = _read((Reference(name, ""),))
+    return encoded
+
+
 def _read(part: tuple[Reference, ...]) -> Iterator[tuple[Reference, bytes]]:
     from PIL import Image
 

@@ -1,76 +1,38 @@
 """A folder tree: `ROOT/CLASS/IMAGE`, or `ROOT/SPLIT/CLASS/IMAGE`."""
 
-import functools
-import hashlib
-import os
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from pipeline import files
 from pipeline.errors import UsageError
-from pipeline.sources.base import SPLITS, Reference, Source, in_parts
+from pipeline.sources import base, listing, uris
+from pipeline.sources.base import SPLITS, Reference, Source
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
 
-def source(root: Path) -> Source:
-    """Returns the images below `root`.
+def source(root: str, files: list[tuple[str, ...]]) -> Source:
+    """Returns the images among `files`.
+
+    Args:
+        root: Path or URI of a folder.
+        files: What is in it, as `uris.files_below` returns it.
 
     Raises:
-        UsageError: There is no such folder, or there are no images or too few classes in it.
+        UsageError: There are no images or too few classes.
     """
-    if not root.is_dir():
-        raise UsageError(
-            f"data {str(root)!r}: no such folder; expected 'digits' or a folder CLASS/IMAGE"
-        )
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-    if folders and all(path.name.lower() in SPLITS for path in folders):
-        by_split = [(SPLITS[path.name.lower()], path) for path in folders]
-    else:
-        by_split = [(None, root)]
+    images = [file for file in files if file[-1].lower().endswith(EXTENSIONS)]
+    folders = {file[0].lower() for file in files if len(file) > 1}
+    depth = 1 if folders and folders <= SPLITS.keys() else 0
     references = [
-        Reference(str(path), folder.name, split)
-        for split, parent in by_split
-        for folder in sorted(parent.iterdir())
-        if folder.is_dir() and folder.name[0] != "."
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in EXTENSIONS and path.is_file()
+        Reference(
+            uris.join(root, "/".join(file)), file[depth], SPLITS[file[0].lower()] if depth else None
+        )
+        for file in images
+        if len(file) > depth + 1
     ]
+    expected = f"{root}/CLASS/IMAGE or {root}/SPLIT/CLASS/IMAGE with {', '.join(EXTENSIONS)}"
     if not references:
-        raise UsageError(
-            f"data {str(root)!r}: found no images; expected {root}/CLASS/IMAGE or "
-            f"{root}/SPLIT/CLASS/IMAGE with {', '.join(EXTENSIONS)}"
-        )
+        raise UsageError(f"data {root!r}: found no images; expected {expected}")
+    name = root.rstrip("/").rpartition("/")[2] if uris.is_uri(root) else Path(root).absolute().name
     classes = tuple(sorted({reference.text for reference in references}))
-    if len(classes) < 2:
-        raise UsageError(
-            f"data {str(root)!r}: found one class, {classes[0]!r}; expected a folder for each of "
-            "at least two"
-        )
-    return Source(
-        name=root.absolute().name,
-        classes=classes,
-        total=len(references),
-        parts=in_parts(references),
-        read=read,
-        digest=functools.partial(_digest, references),
-        splits=tuple(dict.fromkeys(split for split, _ in by_split if split)),
-    )
-
-
-def read(part: tuple[Reference, ...]) -> Iterator[tuple[Reference, bytes]]:
-    """Yields the files that the names of `part` are paths of."""
-    for reference in part:
-        try:
-            yield reference, Path(reference.name).read_bytes()
-        except OSError:
-            yield replace(reference, bad="unreadable"), b""
-
-
-def _digest(references: list[Reference]) -> str:
-    digest = hashlib.sha256()
-    for reference in references:
-        digest.update(files.sha256_file(Path(reference.name)).encode())
-        digest.update(os.fsencode(f"  {reference.name}\n"))
-    return digest.hexdigest()
+    base.require_two(root, classes, "a folder for each of at least two")
+    return listing.source(name, references, classes)

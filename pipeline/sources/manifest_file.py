@@ -1,0 +1,175 @@
+"""A manifest: a table that names the file, the class, and perhaps split and group of each image.
+
+    path,label,split,group              {"path": "a/1.png", "label": "cat", "split": "train"}
+    a/1.png,cat,train,camera 7          {"path": "gs://bucket/2.png", "label": "dog"}
+
+One line is one image, also where a line cannot be understood, so that damage stays in its line.
+"""
+
+import csv
+import functools
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.sources import base, listing, uris
+from pipeline.sources.base import SPLITS, Reference, Source
+
+EXTENSIONS = (".csv", ".tsv", ".jsonl")
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# Each column with the names it may have; the first that is there counts.
+_COLUMNS = {
+    "path": ("path", "uri", "image", "file", "filename"),
+    "label": ("label", "class"),
+    "split": ("split",),
+    "group": ("group",),
+}
+_REQUIRED = ("path", "label")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """The values of a line by their column in lower case, or why there are none."""
+
+    line: int
+    values: dict[str, Any]
+    bad: str | None = None
+
+
+def source(path: str) -> Source:
+    """Returns the images that the manifest at `path` names.
+
+    A relative path is relative to the manifest.
+
+    Args:
+        path: Path or URI of a `.csv`, `.tsv` or `.jsonl` file in UTF-8, with a line of column
+            names where it is no JSON.
+
+    Raises:
+        UsageError: There is no such file, or no column of paths or labels, or fewer than two
+            classes.
+    """
+    try:
+        content = uris.read(path)
+    except uris.BadFileError as error:
+        raise UsageError(f"data {path!r}: no such file, or it cannot be read ({error})") from None
+    # What is no UTF-8 becomes lone surrogates, which make their own line bad.
+    lines = io.StringIO(content.decode("utf-8-sig", errors="surrogateescape"), newline=None)
+    suffix = PurePosixPath(path).suffix.lower()
+    if suffix in _DELIMITERS:
+        header, rows = _table(lines, _DELIMITERS[suffix])
+    else:
+        rows = list(_objects(lines))
+        header = list(dict.fromkeys(column for row in rows for column in row.values))
+    columns = _columns(path, header)
+    has_system = functools.cache(uris.has_system)
+    references = [_reference(path, row, columns, has_system) for row in rows]
+    classes = base.class_order(reference.text for reference in references if reference.text)
+    base.require_two(path, classes, f"at least two in the column {columns['label']!r}")
+    return listing.source(PurePosixPath(path).stem, references, classes)
+
+
+def _columns(path: str, found: list[str]) -> dict[str, str]:
+    """Returns the column that each of `_COLUMNS` is called in this manifest."""
+    columns = {
+        name: next((alias for alias in aliases if alias in found), None)
+        for name, aliases in _COLUMNS.items()
+    }
+    for name in _REQUIRED:
+        if columns[name] is None:
+            shown = ", ".join(ascii(column) for column in found[:10]) or "none"
+            raise UsageError(
+                f"data {path!r}: no column {' or '.join(map(repr, _COLUMNS[name]))}; "
+                f"found the columns {shown}"
+            )
+    return {name: column for name, column in columns.items() if column is not None}
+
+
+def _table(lines: io.StringIO, delimiter: str) -> tuple[list[str], list[_Row]]:
+    """Returns the names of the columns, and the rows."""
+    header: list[str] | None = None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        fields = _fields(line, delimiter)
+        if header is None:
+            header = [_name(field) for field in fields or ()]
+        elif fields is None or len(fields) != len(header):
+            rows.append(_Row(number, {}, "malformed_row"))
+        else:
+            # Of columns of one name, the first counts.
+            pairs = zip(reversed(header), reversed(fields), strict=True)
+            rows.append(_Row(number, dict(pairs)))
+    return header or [], rows
+
+
+def _fields(line: str, delimiter: str) -> list[str] | None:
+    try:
+        return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
+    except csv.Error:
+        return None
+
+
+def _objects(lines: io.StringIO) -> Iterator[_Row]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            yield _Row(number, {_name(key): field for key, field in value.items()})
+        else:
+            yield _Row(number, {}, "not_json")
+
+
+def _name(column: str) -> str:
+    return column.strip().lower()
+
+
+def _reference(
+    path: str, row: _Row, columns: dict[str, str], has_system: Callable[[str], bool]
+) -> Reference:
+    here = f"{path}:{row.line}"
+    if row.bad:
+        return Reference(here, "", bad=row.bad)
+    values = {name: _text(row.values.get(column)) for name, column in columns.items()}
+    if None in values.values():
+        return Reference(here, "", bad="malformed_row")
+    if any(not _is_unicode(value) for value in values.values()):
+        return Reference(here, "", bad="not_utf8")
+    label, split = values["label"], values.get("split", "").lower()
+    if not values["path"]:
+        return Reference(here, label, bad="no_path")
+    name = uris.join(uris.parent(path), values["path"])
+    if uris.is_uri(name) and not has_system(name.partition("://")[0]):
+        return Reference(name, label, bad="unknown_scheme")
+    if not label:
+        return Reference(name, "", bad="no_label")
+    if split and split not in SPLITS:
+        return Reference(name, label, bad="unknown_split")
+    return Reference(name, label, SPLITS.get(split), values.get("group") or None)
+
+
+def _text(value: Any) -> str | None:
+    """Returns a value as text, empty where there is none; None where it is neither."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    return str(value) if type(value) is int else None  # True is no number here
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,333 @@
+"""Files by their path or URI: paths are read directly, `scheme://…` through Beam's file systems.
+
+Beam is imported for URIs alone.
+"""
+
+import glob
+import hashlib
+import io
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from pipeline.errors import DataError, UsageError
+from pipeline.sources.base import MAX_BYTES
+
+T = TypeVar("T")
+
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+_EXTRAS = {"gs": "gcp", "s3": "aws", "azfs": "azure", "hdfs": "hadoop"}
+# Requests under way at once: each waits for the network nearly all of its time.
+_THREADS = 16
+_CHUNK = 1 << 20
+
+
+class BadFileError(Exception):
+    """A file cannot be used; the message is a stable reason code."""
+
+
+def is_uri(path: str) -> bool:
+    """Returns whether `path` is a URI, `scheme://…`."""
+    return bool(_SCHEME.match(path))
+
+
+def has_system(scheme: str) -> bool:
+    """Returns whether Beam can read URIs of this scheme.
+
+    Raises:
+        UsageError: It could if more were installed.
+    """
+    from apache_beam.io.filesystems import FileSystems
+
+    try:
+        FileSystems.get_filesystem(f"{scheme}://")
+    except ValueError:
+        if scheme in _EXTRAS:
+            raise UsageError(
+                f"{scheme}:// cannot be read; install apache-beam[{_EXTRAS[scheme]}]"
+            ) from None
+        return False
+    return True
+
+
+def join(folder: str, path: str) -> str:
+    """Returns `path` as seen from `folder`; a URI or an absolute path stays as it is."""
+    if is_uri(path):
+        return path
+    if is_uri(folder) and not path.startswith("/"):
+        return f"{folder.rstrip('/')}/{path}"
+    return str(Path(folder, path))
+
+
+def parent(path: str) -> str:
+    """Returns the folder that `path` lies in."""
+    return path.rpartition("/")[0] if is_uri(path) else str(Path(path).parent)
+
+
+def has_wildcards(path: str) -> bool:
+    """Returns whether `path` is a pattern, and no file or folder of just that name."""
+    return glob.has_magic(path) and (is_uri(path) or _status(path) is None)
+
+
+def is_file(path: str) -> bool:
+    """Returns whether there is a file at `path`.
+
+    Raises:
+        UsageError: It cannot be found out.
+    """
+    if is_uri(path):
+        return path in _match(glob.escape(path), path)
+    status = _status(path)
+    return status is not None and stat.S_ISREG(status.st_mode)
+
+
+def is_folder(path: str) -> bool:
+    """Returns whether there is a folder at `path`, or for a URI any file below it.
+
+    Raises:
+        UsageError: It cannot be found out.
+    """
+    if is_uri(path):
+        return bool(files_below(path))
+    status = _status(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def exists(path: str) -> bool:
+    """Returns whether there is a file or a folder at `path`, or one that it is a pattern of.
+
+    Raises:
+        UsageError: It cannot be found out.
+    """
+    if has_wildcards(path):
+        return bool(matching(path))
+    return is_file(path) or is_folder(path)
+
+
+def matching(pattern: str) -> list[str]:
+    """Returns the files that match the pattern, sorted; hidden ones only where it names them.
+
+    Raises:
+        UsageError: Nothing here can read URIs of this scheme.
+    """
+    if is_uri(pattern):
+        found = _match(pattern, pattern)
+        return sorted(path for path in found if not path.rpartition("/")[2].startswith("."))
+    found = glob.iglob(pattern, recursive=True)  # noqa: PTH207  Path.glob takes no absolute pattern
+    return sorted(filter(is_file, found))
+
+
+def files_below(root: str) -> list[tuple[str, ...]]:
+    """Returns the path of every file below `root`, from there, in its parts; sorted.
+
+    Hidden files and folders are left out; symbolic links are followed.
+
+    Raises:
+        UsageError: A folder cannot be listed.
+    """
+    if is_uri(root):
+        base = f"{root.rstrip('/')}/"
+        found = [path[len(base) :] for path in _match(f"{glob.escape(base)}**", root)]
+        # Object stores know no folders; some keep empty objects that end in "/" in their stead.
+        parts = (tuple(path.split("/")) for path in found if not path.endswith("/"))
+        return sorted(path for path in parts if not any(name.startswith(".") for name in path))
+    return sorted(_walk(root))
+
+
+def children(folder: str) -> list[str]:
+    """Returns the names of the files and folders in `folder`, sorted, without hidden ones.
+
+    Raises:
+        UsageError: The folder cannot be listed.
+    """
+    if is_uri(folder):
+        return sorted({path[0] for path in files_below(folder)})
+    try:
+        return sorted(path.name for path in Path(folder).iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise _cannot_list(folder, error) from None
+
+
+def opened(path: str) -> BinaryIO:
+    """Returns the file at `path`, open for reading, its bytes as they are stored.
+
+    Raises:
+        BadFileError: There is no such file, or it cannot be read.
+        DataError: Its file system fails.
+    """
+    if not is_uri(path):
+        return _opened_locally(path)
+    return io.BufferedReader(_Remote(path), _CHUNK)
+
+
+def read(path: str) -> bytes:
+    """Returns the bytes of the file at `path`.
+
+    Raises:
+        BadFileError: There is no such file, or it cannot be read, or is greater than `MAX_BYTES`.
+        DataError: Its file system fails.
+    """
+    chunks = []
+    size = 0
+    with opened(path) as file:
+        while chunk := _chunk(file):
+            size += len(chunk)
+            if size > MAX_BYTES:
+                raise BadFileError("too_many_bytes")
+            chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def sha256(path: str) -> str:
+    """Returns the SHA-256 of the file at `path` in hexadecimal, or why it cannot be read.
+
+    Raises:
+        DataError: Its file system fails.
+    """
+    digest = hashlib.sha256()
+    try:
+        with opened(path) as file:
+            while chunk := _chunk(file):
+                digest.update(chunk)
+    except BadFileError as error:
+        return str(error)
+    return digest.hexdigest()
+
+
+def over(function: Callable[[str], T], paths: Iterable[str]) -> Iterator[T]:
+    """Yields `function` of each path in order, at the same time where they are URIs."""
+    paths = list(paths)
+    if not any(map(is_uri, paths)):
+        yield from map(function, paths)
+        return
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(function, paths)
+
+
+def _opened_locally(path: str) -> BinaryIO:
+    try:
+        # Opening a pipe would wait for somebody to write to it.
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise BadFileError("unreadable")
+        return Path(path).open("rb")
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        raise BadFileError("unreadable") from None
+
+
+def _chunk(file: BinaryIO) -> bytes:
+    try:
+        return file.read(_CHUNK)
+    except OSError:
+        raise BadFileError("unreadable") from None
+
+
+class _Remote(io.RawIOBase):
+    """A file behind a URI, whose errors are those of this module."""
+
+    def __init__(self, path: str):
+        from apache_beam.io.filesystem import CompressionTypes
+        from apache_beam.io.filesystems import FileSystems
+
+        self._path = path
+        self._file = _remotely(
+            path, lambda: FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        )
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def readinto(self, buffer: memoryview) -> int:
+        content = _remotely(self._path, lambda: self._file.read(len(buffer)))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        _remotely(self._path, lambda: self._file.seek(offset, whence))
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def _remotely(path: str, work: Callable[[], T]) -> T:
+    """Returns what `work` returns; tells a file that is not there from a network that fails."""
+    from apache_beam.io.filesystems import FileSystems
+
+    try:
+        return work()
+    # Every file system has errors of its own.
+    except Exception as error:
+        try:
+            exists = FileSystems.exists(path)
+        except ValueError:
+            raise BadFileError("unreadable") from None  # no name that its file system allows
+        except Exception as second:
+            raise DataError(f"{path}: cannot be read: {one_line(second)}") from second
+        if not exists:
+            raise BadFileError("unreadable") from None
+        raise DataError(f"{path}: cannot be read: {one_line(error)}") from error
+
+
+def _match(pattern: str, uri: str) -> list[str]:
+    """Returns the URIs of the files that match Beam's `pattern`."""
+    from apache_beam.io.filesystems import FileSystems
+
+    scheme = uri.partition("://")[0]
+    if not has_system(scheme):
+        raise UsageError(f"data {uri!r}: Apache Beam has no file system for {scheme}://")
+    try:
+        (found,) = FileSystems.match([pattern])
+    except Exception as error:
+        raise UsageError(f"data {uri!r}: cannot be listed: {one_line(error)}") from error
+    return [metadata.path for metadata in found.metadata_list]
+
+
+def one_line(error: Any) -> str:
+    """Returns the message of an error on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _walk(root: str) -> Iterator[tuple[str, ...]]:
+    pending: list[tuple[tuple[str, ...], frozenset[tuple[int, int]]]] = [((), frozenset())]
+    while pending:
+        parts, above = pending.pop()
+        folder = Path(root, *parts)
+        try:
+            info = folder.stat()
+            inside = above | {(info.st_dev, info.st_ino)}
+            if len(inside) == len(above):
+                continue  # a link to a folder that it lies in
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        pending.append(((*parts, entry.name), inside))
+                    else:
+                        yield (*parts, entry.name)
+        except OSError as error:
+            raise _cannot_list(folder, error) from None
+
+
+def _cannot_list(folder: str | Path, error: OSError) -> UsageError:
+    return UsageError(f"data {str(folder)!r}: cannot be listed ({error.strerror})")
+
+
+def _status(path: str) -> os.stat_result | None:
+    """Returns what the system knows of the file or folder at `path`, or None where there is none."""
+    try:
+        return Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
+        return None
+    except OSError as error:
+        raise UsageError(f"data {path!r}: {error.strerror}") from None
