@@ -3,6 +3,7 @@
 import io
 import math
 import struct
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +56,8 @@ def measure(encoded: bytes) -> Picture | None:
         What is known of it, or None for what Pillow cannot decode.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        # Ingest has decided about what Pillow warns of.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded)) as image:
             image.load()
             kind = (image.format or "").lower()
             picture = image if image.mode in ("L", "RGB") else image.convert("RGB")

@@ -10,7 +10,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
@@ -95,7 +95,9 @@ class _Spread(beam.DoFn):
         """Does again what was in hand when a worker died, one element after the other."""
         workers.stop()
         execution.say(f"a worker process died ({_cause(death)}); what it had in hand is done again")
-        results, deadly = zip(*(self._alone(element) for element, _ in self._pending), strict=True)
+        with _Lone() as lone:
+            done = [self._alone(element, lone) for element, _ in self._pending]
+        results, deadly = zip(*done, strict=True)
         self._deaths += not any(deadly)
         if self._deaths >= _DEATHS:
             raise PipelineError(
@@ -105,7 +107,7 @@ class _Spread(beam.DoFn):
             )
         self._pending = deque((None, _Ended(result)) for result in results)
 
-    def _alone(self, element: Any) -> tuple[Any, frozenset[str]]:
+    def _alone(self, element: Any, lone: "_Lone") -> tuple[Any, frozenset[str]]:
         """Returns the result for one element, from a process of its own, and what kills that."""
         from loky.process_executor import BrokenProcessPool
 
@@ -114,9 +116,8 @@ class _Spread(beam.DoFn):
         with tempfile.TemporaryDirectory() as folder:
             journal = Path(folder, "journal")
             while True:
-                pool = workers.start()
                 try:
-                    return pool.submit(self._work, element, journal, deadly).result(), deadly
+                    return lone.pool.submit(self._work, element, journal, deadly).result(), deadly
                 except BrokenProcessPool as death:
                     name = os.fsdecode(journal.read_bytes()) if journal.exists() else ""
                     if name and name == suspect:
@@ -130,8 +131,22 @@ class _Spread(beam.DoFn):
                             f"worker processes die ({_cause(death)}), the last one at "
                             f"{name or 'its start'}; most often the memory is too small"
                         ) from None
-                finally:
-                    pool.shutdown(kill_workers=True)
+                    lone.replace()
+
+
+class _Lone:
+    """A pool of one process, which is replaced when that has died."""
+
+    def __enter__(self) -> Self:
+        self.pool = workers.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.pool.shutdown(kill_workers=True)
+
+    def replace(self) -> None:
+        self.__exit__()
+        self.__enter__()
 
 
 class _Ended:

@@ -197,8 +197,8 @@ def _summary(ingested: "ingest.Ingested", counts: dict[str, int]) -> str:
     return ", ".join(parts)
 
 
-def balance(source: sources.Source, ingested: "ingest.Ingested") -> dict[str, dict[str, int]]:
-    """Returns how many images of each class, and of all, were seen and what became of them.
+def balance(source: sources.Source, ingested: "ingest.Ingested") -> dict[str, Any]:
+    """Returns how many images of `all` and of each of the `classes` were seen, and their fate.
 
     Raises:
         DataError: They do not add up: an image was lost or slipped in.
@@ -213,16 +213,16 @@ def balance(source: sources.Source, ingested: "ingest.Ingested") -> dict[str, di
     # What has no class has a row of its own, under the empty name.
     texts = dict.fromkeys((*source.classes, *sorted(columns["seen"])))
     rows = {text: {name: column[text] for name, column in columns.items()} for text in texts}
-    rows = {"all": {name: column.total() for name, column in columns.items()}} | rows
-    for text, row in rows.items():
+    total = {name: column.total() for name, column in columns.items()}
+    for text, row in (*rows.items(), ("all", total)):
         if row["seen"] != row["written"] + row["quarantined"] + row["duplicates"]:
             raise DataError(f"the account of {text!r} does not add up: {row}")
-    if rows["all"]["seen"] != source.total:
+    if total["seen"] != source.total:
         raise DataError(
-            f"{source.name}: found {rows['all']['seen']:,} images where there should be "
+            f"{source.name}: found {total['seen']:,} images where there should be "
             f"{source.total:,}; did somebody change the data meanwhile? run again"
         )
-    return rows
+    return {"all": total, "classes": rows}
 
 
 def _damaged(source: sources.Source, parameters: Parameters) -> str | None:

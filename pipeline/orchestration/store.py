@@ -154,7 +154,7 @@ class Store:
 
         An artifact of which a file is missing, added or of another size does not count.
         """
-        for execution in self._completed(component):
+        for execution in self.completed(component):
             # A refusal may have had a passing cause; whoever runs again wants to know anew.
             refused = execution.outcome is not None and execution.outcome.refusal is not None
             if (
@@ -169,7 +169,7 @@ class Store:
         """Returns whether `component` ever completed with all of these dependencies."""
         return any(
             dependencies.items() <= execution.dependencies.items()
-            for execution in self._completed(component)
+            for execution in self.completed(component)
         )
 
     def previous_span(self, component: str, output: str, current: Artifact) -> Artifact | None:
@@ -181,7 +181,7 @@ class Store:
             current: An artifact of the same kind; one without a span has none before it.
         """
         found = None
-        for execution in self._completed(component):
+        for execution in self.completed(component):
             artifact = execution.outputs.get(output)
             # The newest come first, so that of equal spans the first one stays.
             if (
@@ -193,7 +193,7 @@ class Store:
                 found = artifact
         return found
 
-    def _completed(self, component: str) -> Iterator[Execution]:
+    def completed(self, component: str) -> Iterator[Execution]:
         """Yields the complete executions of `component`, the newest first."""
         for number in sorted(self._identifiers(), reverse=True):
             execution = self._load(number)

@@ -110,7 +110,12 @@ def decide(candidates: Sequence[Candidate], *, clean: bool = True) -> Decision:
         return Decision(
             (),
             conflicting=tuple(
-                {**entry(c.name, c.text, c.digest, CONFLICT), "classes": labels} for c in ordered
+                {
+                    **entry(c.name, c.text, c.digest, CONFLICT),
+                    "classes": labels,
+                    "pixels": c.pixels.hex(),
+                }
+                for c in ordered
             ),
         )
     return Decision((first,), dropped=tuple(dropped(c, DUPLICATE, first) for c in others))

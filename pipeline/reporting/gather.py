@@ -12,9 +12,6 @@ from pipeline.orchestration.artifact import Artifact
 from pipeline.orchestration.store import Execution, Store
 from pipeline.records import manifest, protos
 
-# The key of the row that adds up all classes in account.json.
-_ALL = "all"
-
 Entry = dict[str, Any]
 
 
@@ -100,7 +97,7 @@ def gather(root: Path) -> Data:
         parameters=generated.dependencies["parameters"],
         examples=examples.uri,
         contents=contents,
-        fates=_fates(_json(examples.uri / "account.json"), contents),
+        fates=_fates(_json(examples.uri / "account.json")),
         quarantined=_lines(examples.uri / "quarantine.jsonl"),
         duplicates=_lines(examples.uri / "duplicates.jsonl"),
         overlaps=_lines(examples.uri / "overlaps.jsonl"),
@@ -112,22 +109,18 @@ def gather(root: Path) -> Data:
 
 def _newest(store: Store, component: str, inputs: dict[str, Artifact]) -> Execution | None:
     """Returns the newest complete execution of `component` that read just these artifacts."""
-    for execution in store._completed(component):
+    for execution in store.completed(component):
         read = execution.dependencies["inputs"]
         if all(read.get(key) == artifact.digest for key, artifact in inputs.items()):
             return execution
     return None
 
 
-def _fates(
-    account: dict[str, dict[str, int]] | None, contents: manifest.Manifest
-) -> dict[str, Fate] | None:
+def _fates(account: dict[str, Any] | None) -> dict[str, Fate] | None:
     if account is None:
         return None
-    # A class may be called like the row of sums.
-    rows = {k: row for k, row in account.items() if k != _ALL or _ALL in contents.classes}
     names = [column.name for column in fields(Fate)]
-    return {text: Fate(*(row[name] for name in names)) for text, row in rows.items()}
+    return {text: Fate(*(row[name] for name in names)) for text, row in account["classes"].items()}
 
 
 def _json(path: Path) -> Any:

@@ -91,8 +91,7 @@ def test_bad_images_are_quarantined_with_their_reason_and_the_rest_goes_on(tmp_p
     row = {"seen": 21, "written": 20, "quarantined": 1, "duplicates": 0}
     assert account(written) == {
         "all": {"seen": 42, "written": 40, "quarantined": 2, "duplicates": 0},
-        "cat": row,
-        "dog": row,
+        "classes": {"cat": row, "dog": row},
     }
 
 
