@@ -99,7 +99,7 @@ def of_files(data: str, paths: list[str]) -> Source:
     # Of a pattern, the folder above its wildcards.
     *folders, file = data.split("/")
     plain = [part for part in folders if part and not glob.has_magic(part)]
-    name = file.partition(".")[0] if len(paths) == 1 else "".join(plain[-1:])
+    name = file.partition(".")[0] if not glob.has_magic(file) else "".join(plain[-1:])
     shards = [_shard(path) for path in paths]
     return _source(data, name or "records", shards, _scans(shards))
 

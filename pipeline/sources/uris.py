@@ -5,6 +5,7 @@ Beam is imported for URIs alone.
 
 import glob
 import hashlib
+import importlib.util
 import io
 import os
 import re
@@ -20,7 +21,13 @@ from pipeline.sources.base import MAX_BYTES
 T = TypeVar("T")
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-_EXTRAS = {"gs": "gcp", "s3": "aws", "azfs": "azure", "hdfs": "hadoop"}
+# The extra of Beam for each scheme, and the library that it brings.
+_EXTRAS = {
+    "gs": ("gcp", "google.cloud.storage"),
+    "s3": ("aws", "boto3"),
+    "azfs": ("azure", "azure.storage.blob"),
+    "hdfs": ("hadoop", "hdfs"),
+}
 # Requests under way at once: each waits for the network nearly all of its time.
 _THREADS = 16
 _CHUNK = 1 << 20
@@ -41,17 +48,22 @@ def has_system(scheme: str) -> bool:
     Raises:
         UsageError: It could if more were installed.
     """
+    if scheme in _EXTRAS and not _is_installed(_EXTRAS[scheme][1]):
+        raise UsageError(f"{scheme}:// cannot be read; install apache-beam[{_EXTRAS[scheme][0]}]")
     from apache_beam.io.filesystems import FileSystems
 
     try:
         FileSystems.get_filesystem(f"{scheme}://")
     except ValueError:
-        if scheme in _EXTRAS:
-            raise UsageError(
-                f"{scheme}:// cannot be read; install apache-beam[{_EXTRAS[scheme]}]"
-            ) from None
         return False
     return True
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        return importlib.util.find_spec(library) is not None
+    except ModuleNotFoundError:  # the package above it
+        return False
 
 
 def join(folder: str, path: str) -> str:
@@ -70,7 +82,7 @@ def parent(path: str) -> str:
 
 def has_wildcards(path: str) -> bool:
     """Returns whether `path` is a pattern, and no file or folder of just that name."""
-    return glob.has_magic(path) and (is_uri(path) or _status(path) is None)
+    return glob.has_magic(path) and not (is_file(path) or is_folder(path))
 
 
 def is_file(path: str) -> bool:

@@ -1,66 +1,184 @@
 import os
+import shutil
 
 import pytest
 
 from pipeline import sources
 from pipeline.errors import UsageError
-from pipeline.records import images
 from tests.pipeline import builders
-
-
-def references(source):
-    return [reference for part in source.parts for reference, _ in source.read(part)]
-
-
-def test_the_digits_are_all_there_and_readable():
-    source = sources.open_source("digits")
-    assert source.total == len(references(source)) == 1797
-    assert source.classes == tuple("0123456789")
-    _, encoded = next(source.read(source.parts[17]))
-    image = images.normalize(encoded)
-    assert (image.format, image.height, image.width, image.converted) == ("png", 8, 8, False)
+from tests.pipeline.sources.reading import everything, reasons, references
 
 
 def test_a_folder_of_classes_is_read_in_a_fixed_order(tmp_path):
     builders.image_folder(tmp_path, ("b", "a"), 2)
     (tmp_path / "a" / "note.txt").write_text("no image")
-    (tmp_path / ".hidden").mkdir()
     source = sources.open_source(str(tmp_path))
     assert source.classes == ("a", "b")
-    assert [reference.text for reference in references(source)] == ["a", "a", "b", "b"]
+    names = [f"{tmp_path}/{text}/00{index}.png" for text in "ab" for index in range(2)]
+    assert [(reference.name, reference.text) for reference in references(source)] == [
+        (name, name.split("/")[-2]) for name in names
+    ]
     assert all(reference.split is None for reference in references(source))
+    assert source.splits == ()
+
+
+def test_hidden_files_and_folders_are_left_out_at_every_depth(tmp_path):
+    builders.image_folder(tmp_path, images=1)
+    before = sources.open_source(str(tmp_path))
+    picture = tmp_path / "cat" / "000.png"
+    for hidden in (".bird/x.png", "cat/.thumbnails/x.png", "cat/._000.png", ".x.png"):
+        path = tmp_path / hidden
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(picture, path)
+    after = sources.open_source(str(tmp_path))
+    assert (after.total, after.classes, after.digest()) == (2, before.classes, before.digest())
+
+
+def test_every_extension_counts_in_any_case_and_at_any_depth(tmp_path):
+    builders.image_folder(tmp_path, images=1)
+    for name in ("a.JPG", "b.jpeg", "c.webp", "d.bmp", "e.gif", "deep/er/f.PNG"):
+        path = tmp_path / "cat" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    contents = dict(everything(sources.open_source(str(tmp_path))))
+    found = {reference.text: [] for reference in contents}
+    for reference in contents:
+        found[reference.text].append(reference.name.rpartition("/")[2])
+    assert sorted(found["cat"]) == [
+        "000.png",
+        "a.JPG",
+        "b.jpeg",
+        "c.webp",
+        "d.bmp",
+        "e.gif",
+        "f.PNG",
+    ]
+    assert b"deep/er/f.PNG" in contents.values()
 
 
 def test_folders_that_name_splits_decide_the_split(tmp_path):
-    builders.image_folder(tmp_path / "train", images=2)
+    builders.image_folder(tmp_path / "Train", images=2)
     builders.image_folder(tmp_path / "validation", images=1)
     source = sources.open_source(str(tmp_path))
     assert [reference.split for reference in references(source)] == ["train"] * 4 + ["eval"] * 2
     assert source.classes == ("cat", "dog")
+    assert source.splits == ("train", "eval")
+
+
+def test_a_single_split_is_none(tmp_path):
+    builders.image_folder(tmp_path / "train", images=2)
+    source = sources.open_source(str(tmp_path))
+    assert source.splits == ()
+    assert {reference.split for reference in references(source)} == {None}
+    assert source.classes == ("cat", "dog")
+
+
+def test_symbolic_links_are_followed_but_not_in_circles(tmp_path):
+    builders.image_folder(tmp_path / "store", images=1)
+    root = tmp_path / "root"
+    (root / "dog").mkdir(parents=True)
+    (root / "cat").symlink_to(tmp_path / "store" / "cat")
+    (root / "dog" / "inner").symlink_to(tmp_path / "store" / "dog")
+    (root / "dog" / "circle").symlink_to(root)
+    found = [found.name.removeprefix(f"{root}/") for found in references(_open(root))]
+    assert found == ["cat/000.png", "dog/inner/000.png"]
+
+
+def test_what_cannot_be_read_is_named_and_nothing_is_left_out(tmp_path):
+    builders.image_folder(tmp_path, images=2)
+    source = _open(tmp_path)
+    (tmp_path / "cat" / "000.png").unlink()
+    (tmp_path / "dog" / "dangling.jpg").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "dog" / "pipe.png")  # to open it would wait for a writer
+    assert reasons(source) == {f"{tmp_path}/cat/000.png": "unreadable"}
+    later = _open(tmp_path)
+    assert reasons(later) == {
+        f"{tmp_path}/dog/dangling.jpg": "unreadable",
+        f"{tmp_path}/dog/pipe.png": "unreadable",
+    }
+    assert len({source.digest(), later.digest()}) == 2
+
+
+def test_a_huge_file_is_not_taken_into_memory(tmp_path):
+    builders.image_folder(tmp_path, images=1)
+    with (tmp_path / "cat" / "huge.png").open("wb") as file:
+        file.truncate((1 << 30) + 1)
+    assert reasons(_open(tmp_path)) == {f"{tmp_path}/cat/huge.png": "too_many_bytes"}
+
+
+def test_names_that_are_no_text_are_read(tmp_path):
+    builders.image_folder(tmp_path, images=1)
+    raw = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / "cat" / raw).write_bytes(b"bytes")
+    source = _open(tmp_path)
+    assert (f"{tmp_path}/cat/{raw}", b"bytes") in [(r.name, b) for r, b in everything(source)]
+    assert source.digest() == _open(tmp_path).digest()
 
 
 def test_wrong_folders_are_named(tmp_path):
-    with pytest.raises(UsageError, match="no such folder"):
-        sources.open_source(str(tmp_path / "missing"))
+    with pytest.raises(UsageError, match=r"missing': no such folder or file; expected 'digits'"):
+        _open(tmp_path / "missing")
+    with pytest.raises(UsageError, match=r"no such folder or file"):
+        sources.open_source("nul\0")
+    with pytest.raises(UsageError, match=r"File name too long"):
+        sources.open_source("x" * 5000)
     with pytest.raises(UsageError, match=r"found no images; expected .*/CLASS/IMAGE"):
-        sources.open_source(str(tmp_path))
+        _open(tmp_path)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(UsageError, match=r"notes.txt': a file; expected a folder of images"):
+        _open(tmp_path / "notes.txt")
     builders.image_folder(tmp_path, ("only",), 1)
     with pytest.raises(UsageError, match="found one class, 'only'"):
-        sources.open_source(str(tmp_path))
+        _open(tmp_path)
+
+
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path, monkeypatch):
+    builders.image_folder(tmp_path, images=1)
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    # The super user may list everything.
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(UsageError, match=r"dog': cannot be listed \(Permission denied\)"):
+        _open(tmp_path)
 
 
 def test_the_digest_sees_contents_and_not_times(tmp_path):
     builders.image_folder(tmp_path, images=2)
-    before = sources.open_source(str(tmp_path)).digest()
+    before = _open(tmp_path).digest()
     path = tmp_path / "cat" / "000.png"
     times = (path.stat().st_atime, path.stat().st_mtime)
 
     os.utime(path, (1, 1))
-    assert sources.open_source(str(tmp_path)).digest() == before
+    assert _open(tmp_path).digest() == before
+    assert _open(tmp_path / ".").digest() == before
 
     # An edit of the same length, within the same second.
     content = bytearray(path.read_bytes())
     content[-20] ^= 1
     path.write_bytes(content)
     os.utime(path, times)
-    assert sources.open_source(str(tmp_path)).digest() != before
+    edited = _open(tmp_path).digest()
+    assert edited != before
+
+    (tmp_path / "cat" / "001.png").rename(tmp_path / "dog" / "moved.png")
+    assert _open(tmp_path).digest() not in (before, edited)
+
+
+def test_an_image_is_fetched_by_its_name(tmp_path):
+    builders.image_folder(tmp_path, images=1)
+    path = tmp_path / "cat" / "000.png"
+    numbered = tmp_path / "cat" / "photo.png#3"
+    numbered.write_bytes(b"not a record of anything")
+    assert sources.fetch(str(tmp_path), str(path)) == path.read_bytes()
+    assert sources.fetch(str(tmp_path), str(numbered)) == numbered.read_bytes()
+    assert sources.fetch(str(tmp_path), f"{path}.missing") is None
+    assert sources.fetch(str(tmp_path), f"{path}#0") is None
+
+
+def _open(root):
+    return sources.open_source(str(root))

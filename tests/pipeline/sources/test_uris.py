@@ -1,0 +1,133 @@
+import subprocess
+import sys
+
+import pytest
+
+from pipeline import sources
+from pipeline.errors import DataError, UsageError
+from pipeline.records import tfrecord
+from tests.pipeline import builders
+from tests.pipeline.sources import tree
+from tests.pipeline.sources.reading import everything, reasons
+from tests.pipeline.sources.test_tfrecords import example
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Returns a function that breaks the network for files of some names."""
+    return lambda *names: monkeypatch.setattr(tree.TreeFileSystem, "broken", frozenset(names))
+
+
+def _same(remote, local):
+    """Whether two sources hold the same images, whose names differ by the scheme."""
+    there, here = everything(remote), everything(local)
+    assert [(r.name.removeprefix("tree://"), r.text, r.split, r.bad, b) for r, b in there] == [
+        (r.name, r.text, r.split, r.bad, b) for r, b in here
+    ]
+    assert (remote.name, remote.classes, remote.splits) == (local.name, local.classes, local.splits)
+
+
+# Beam's translation of an escaped "[".
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
+def test_a_folder_behind_a_uri_is_read_like_one_here(tmp_path):
+    root = tmp_path / "some [strange] folder?"
+    builders.image_folder(root / "train", images=70)
+    builders.image_folder(root / "test", images=2)
+    (root / "test" / "cat" / ".hidden.png").write_bytes(b"")
+    for data in (tree.uri(root), tree.uri(root) + "/"):
+        _same(sources.open_source(data), sources.open_source(str(root)))
+
+
+def test_a_manifest_and_its_images_may_be_anywhere(tmp_path):
+    builders.image_folder(tmp_path, images=2)
+    (tmp_path / "m.csv").write_text(
+        f"path,label\ncat/000.png,cat\n{tree.uri(tmp_path / 'dog' / '000.png')},dog\n"
+        f"{tmp_path}/dog/001.png,dog\ntree://{tmp_path}/missing.png,dog\n"
+    )
+    expected = {f"tree://{tmp_path}/missing.png": "unreadable"}
+    for data in (str(tmp_path / "m.csv"), tree.uri(tmp_path / "m.csv")):
+        source = sources.open_source(data)
+        assert reasons(source) == expected
+        assert [encoded for _, encoded in everything(source)][:3] == [
+            (tmp_path / name).read_bytes() for name in ("cat/000.png", "dog/000.png", "dog/001.png")
+        ]
+
+
+def test_records_behind_a_uri_are_read_like_those_here(tmp_path):
+    for split in ("train", "test"):
+        payloads = [example(index, "cat" if index % 2 else "dog") for index in range(300)]
+        tfrecord.write(tmp_path / f"{split}-00000-of-00001", payloads)
+    for path in ("", "/train-00000-of-00001", "/t*-of-00001"):
+        _same(
+            sources.open_source(tree.uri(tmp_path) + path), sources.open_source(f"{tmp_path}{path}")
+        )
+
+
+def test_the_digest_sees_contents(tmp_path):
+    builders.image_folder(tmp_path, images=2)
+    before = sources.open_source(tree.uri(tmp_path)).digest()
+    assert sources.open_source(tree.uri(tmp_path)).digest() == before
+    (tmp_path / "cat" / "000.png").write_bytes(b"other")
+    assert sources.open_source(tree.uri(tmp_path)).digest() != before
+
+
+def test_a_network_that_fails_is_no_bad_image(tmp_path, broken):
+    builders.image_folder(tmp_path, images=2)
+    source = sources.open_source(tree.uri(tmp_path))
+    broken("000.png")
+    for work in (lambda: everything(source), source.digest):
+        with pytest.raises(
+            DataError, match=r"000.png: cannot be read: RuntimeError: the line is d"
+        ):
+            work()
+
+
+def test_an_image_is_fetched_by_its_uri(tmp_path):
+    builders.image_folder(tmp_path, images=1)
+    data = tree.uri(tmp_path)
+    picture = (tmp_path / "cat" / "000.png").read_bytes()
+    assert sources.fetch(data, f"{data}/cat/000.png") == picture
+    assert sources.fetch(data, f"{data}/cat/001.png") is None
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("nowhere://bucket/photos", "Apache Beam has no file system for nowhere://"),
+        ("nowhere://bucket/m.csv", "nowhere://"),
+        ("nowhere://bucket/{SPAN}", "nowhere://"),
+        ("nowhere://bucket/*.tfrecord", "nowhere://"),
+        ("azfs://account/photos", r"azfs:// cannot be read; install apache-beam\[azure\]"),
+        ("tree:///nothing/here", "no such folder or file"),
+        ("tree:///nothing/here.csv", "no such file"),
+        ("tree:///nothing/*.tfrecord", "no file matches this pattern"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_one_line(data, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        sources.open_source(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_of_a_scheme_that_lacks_a_package_name_the_package(tmp_path):
+    (tmp_path / "m.csv").write_text("path,label\na.png,cat\nazfs://account/b.png,dog\n")
+    with pytest.raises(UsageError, match=r"install apache-beam\[azure\]"):
+        sources.open_source(str(tmp_path / "m.csv"))
+
+
+def test_what_lies_here_is_read_without_beam_tfds_and_tensorflow(tmp_path):
+    builders.image_folder(tmp_path / "photos", images=1)
+    (tmp_path / "m.csv").write_text("path,label\nphotos/cat/000.png,cat\nphotos/dog/000.png,dog\n")
+    tfrecord.write(tmp_path / "a.tfrecord", [example(0, "cat"), example(1, "dog")])
+    script = (
+        "import sys\n"
+        "from pipeline import sources\n"
+        "for data in sys.argv[1:]:\n"
+        "    source = sources.open_source(data)\n"
+        "    source.digest()\n"
+        "    assert [pair for part in source.parts for pair in source.read(part)]\n"
+        "heavy = {'apache_beam', 'tensorflow', 'tensorflow_datasets', 'keras'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    data = ["digits", *(str(tmp_path / name) for name in ("photos", "m.csv", "a.tfrecord"))]
+    subprocess.run([sys.executable, "-c", script, *data], check=True)
