@@ -36,8 +36,12 @@ def _options(
 @app.command()
 def run(
     config: Annotated[
-        str, typer.Argument(help="An embedded configuration, or the path of a YAML file.")
-    ] = "digits",
+        str | None,
+        typer.Argument(
+            help="An embedded configuration, or the path of a YAML file; by default 'images' "
+            "with --data, else 'digits'."
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -102,6 +106,8 @@ def run(
     from pipeline import config as configuration
     from pipeline.orchestration import graph, view
 
+    if config is None:
+        config = "digits" if data in (None, "digits") else "images"
     given = {
         "name": name or (_name_of(data) if data and config in configuration.embedded() else None),
         "example_gen.source": data,

@@ -25,6 +25,9 @@ from pipeline.parameters import Positive, parameters
 
 DEFAULT = "digits"
 
+# Of the keys of a section, so many are named where any of them would do.
+_SHOWN = 3
+
 # The name becomes a directory and a model name of TF Serving.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
@@ -181,7 +184,9 @@ def _explain(error: Mapping[str, Any]) -> str:
             )
             return f"unknown key {place!r}; {hint}"
         case "missing":
-            return f"{place}: missing; expected {' or '.join(_allowed(error['loc'])) or 'a value'}"
+            allowed = _allowed(error["loc"])
+            more = " …" if len(allowed) > _SHOWN else ""
+            return f"{place}: missing; expected {' or '.join(allowed[:_SHOWN]) or 'a value'}{more}"
         case _:
             message = error["msg"].removeprefix("Value error, ")
             return f"{place}: {message[0].lower()}{message[1:]}; found {error['input']!r}"

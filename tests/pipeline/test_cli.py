@@ -48,7 +48,10 @@ def test_help_loads_nothing_heavy(arguments):
         (["run", "--dta", "x"], "unknown option --dta; did you mean --data?"),
         (["run", "--epochs", "3"], "unknown option --epochs; expected one of --data, "),
         (["--nope"], "unknown option --nope; expected one of --debug"),
-        (["rum"], "no such command 'rum'; expected one of run, predict"),
+        (
+            ["rum"],
+            "no such command 'rum'; expected one of run, launch, data-report, tensorboard, predict",
+        ),
         (["run", "nope"], "configuration 'nope': neither a YAML file nor"),
         (
             ["run", "--set", "trainer.epoch=3"],
@@ -61,6 +64,13 @@ def test_help_loads_nothing_heavy(arguments):
         (["run", "--root", "here.txt"], "root 'here.txt/digits': "),
         (["run", "--destination", "/proc/x"], "destination '/proc/x': no permission to write"),
         (["run", "--data", "a\\b"], "data 'a\\\\b': no such folder"),
+        (["run", "--data", "x/{SPAN}", "--span", "3"], "data 'x/{SPAN}'"),
+        (["run", "--until", "Exporter"], "--until Exporter: expected one of ExampleGen, "),
+        (["run", "--workers", "0"], "workers: input should be greater than or equal to 1"),
+        (["run", "--drop-near", "40"], "example_gen.drop_near: input should be less than"),
+        (["data-report", "nothing"], "nothing"),
+        (["tensorboard", "nothing"], "run 'runs/nothing': no such directory"),
+        (["launch", "--workers", "0"], "'--workers'"),
         (["predict"], "missing argument 'IMAGE...'"),
         (["predict", "missing.png"], "image 'missing.png': no such file"),
         (["predict", "here.txt", "--model", "no"], "model 'no': no such directory"),
@@ -91,3 +101,7 @@ def test_other_data_get_a_name_of_their_own(tmp_path):
     assert cli._name_of("digits") == "digits"
     assert cli._name_of(str(tmp_path / "my photos (2)") + "/") == "my_photos_2_"
     assert cli._name_of("/") == "data"
+    assert cli._name_of("tfds:cifar10") == "cifar10"
+    assert cli._name_of("tfds:mnist_corrupted/fog:1.0.0") == "fog_1.0.0"
+    assert cli._name_of("gs://bucket/inbox/{SPAN}/*.tfrecord") == "inbox"
+    assert cli._name_of("lists/photos.csv") == "photos"

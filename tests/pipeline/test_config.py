@@ -61,7 +61,7 @@ def test_a_wrong_key_or_value_gives_one_line_that_names_it(override, message):
         ("a: [", "not YAML"),
         ("name: x\nname: y", "'name' twice"),
         (b"name: \xff", "not text in UTF-8"),
-        ("name: x", "example_gen: missing; expected source or splits or shards"),
+        ("name: x", "example_gen: missing; expected source or span or tfds_manual_dir …"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused(tmp_path, text, message):
