@@ -54,6 +54,38 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path):
             tfrecord.summarize(path)
 
 
+def test_records_are_found_by_their_headers_alone(tmp_path):
+    path = tmp_path / "shard"
+    tfrecord.write(path, _PAYLOADS)
+    whole = path.read_bytes()
+    with path.open("rb") as file:
+        expected = [record.offset for record in tfrecord.records(file, path)]
+    with path.open("rb") as file:
+        assert list(tfrecord.offsets(file, len(whole), path)) == expected
+    for index, offset in enumerate(expected):
+        with path.open("rb") as file:
+            file.seek(offset)
+            found = [record.payload for record in tfrecord.records(file, path, index, offset)]
+        assert found == _PAYLOADS[index:]
+
+    for length in set(range(len(whole))) - {0, *expected}:
+        path.write_bytes(whole[:length])
+        with path.open("rb") as file, pytest.raises(tfrecord.DamageError, match=r"record \d at"):
+            list(tfrecord.offsets(file, length, path))
+
+
+def test_a_payload_that_is_altered_hides_nothing_behind_it(tmp_path):
+    path = tmp_path / "shard"
+    tfrecord.write(path, _PAYLOADS)
+    content = bytearray(path.read_bytes())
+    content[12] ^= 1
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        found = list(tfrecord.records(file, path))
+    assert [record.intact for record in found] == [False, True, True, True]
+    assert [record.payload for record in found[1:]] == _PAYLOADS[1:]
+
+
 def test_a_file_is_never_overwritten(tmp_path):
     tfrecord.write(tmp_path / "shard", [b"x"])
     with pytest.raises(FileExistsError):
