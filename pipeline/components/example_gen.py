@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pipeline import files, sources
-from pipeline.errors import DataError
+from pipeline.errors import DataError, UsageError
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 from pipeline.parameters import Fraction, NonEmpty, NonNegative, Positive, parameters
 from pipeline.records import images
@@ -149,12 +149,27 @@ def run(
 
 
 def _open(parameters: Parameters) -> sources.Source:
-    return sources.open_source(
+    source = sources.open_source(
         parameters.source,
         span=parameters.span,
         tfds_manual_dir=parameters.tfds_manual_dir,
         tfds_data_dir=parameters.tfds_data_dir,
     )
+    for text in source.classes:
+        if not _is_text(text):
+            raise UsageError(
+                f"data {parameters.source!r}: the name of the class {text!r} is not UTF-8, which "
+                "the records and the served model need; rename it"
+            )
+    return source
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _official(parameters: Parameters, source: sources.Source) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import shutil
 import signal
@@ -344,6 +345,13 @@ def test_wrong_parameters_are_refused(key, value):
 def test_a_source_that_is_not_there_is_wrong_use(tmp_path):
     with pytest.raises(UsageError, match="no such folder"):
         example_gen.check(example_gen.Parameters(source=str(tmp_path / "none")))
+
+
+def test_a_class_whose_name_is_no_text_is_wrong_use(tmp_path):
+    folder = builders.image_folder(tmp_path / "images", images=2)
+    (folder / "cat").rename(folder / os.fsdecode(b"c\xff"))
+    with pytest.raises(UsageError, match=r"the class 'c.udcff' is not UTF-8"):
+        example_gen.check(example_gen.Parameters(source=str(folder)))
 
 
 def test_every_odd_image_is_written_or_quarantined_with_a_reason(real_images, tmp_path):
