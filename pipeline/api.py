@@ -10,7 +10,7 @@ from pipeline import quiet
 from pipeline.errors import UsageError
 from pipeline.orchestration import graph, runner
 from pipeline.orchestration.runner import Result
-from pipeline.orchestration.view import Silent, View
+from pipeline.orchestration.view import Silent, View, messages
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ def run(
     nodes = graph.build(config)
     if until is not None:
         nodes = graph.until(nodes, until)
-    results = runner.execute(nodes, config.name, root, view or Silent(), config.workers)
+    view = view or Silent()
+    with messages(view):
+        results = runner.execute(nodes, config.name, root, view, config.workers)
     return RunResult(config, results)
 
 

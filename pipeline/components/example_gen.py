@@ -87,12 +87,14 @@ class Parameters:
 
 def check(parameters: Parameters) -> None:
     """Raises UsageError when the source does not exist or holds no images."""
-    _open(parameters)
+    _hand_on("external", parameters, _open(parameters))
 
 
 def external(parameters: Parameters) -> str:
     """Returns a digest of the images themselves."""
-    return _open(parameters).digest()
+    source = _taken("external", parameters)
+    _hand_on("run", parameters, source)
+    return source.digest()
 
 
 def run(
@@ -115,7 +117,7 @@ def run(
     from pipeline.beam import ingest
     from pipeline.records import tfds_metadata
 
-    source = _open(parameters)
+    source = _taken("run", parameters)
     for notice in source.notices:
         context.say(notice)
     examples = outputs["examples"]
@@ -146,6 +148,21 @@ def run(
         refusal=_damaged(source, parameters)
         or _too_many(ingested.quarantined, account["all"]["seen"], parameters.max_bad_fraction),
     )
+
+
+# What one step opened for the next of the same run: opening may mean to read all of it.
+_handed_on: dict[str, tuple[Parameters, sources.Source]] = {}
+
+
+def _hand_on(step: str, parameters: Parameters, source: sources.Source) -> None:
+    _handed_on.clear()
+    _handed_on[step] = parameters, source
+
+
+def _taken(step: str, parameters: Parameters) -> sources.Source:
+    """Returns the source that the step before has opened, or opens it: data may have changed."""
+    owner, source = _handed_on.pop(step, (None, None))
+    return source if owner is parameters else _open(parameters)
 
 
 def _open(parameters: Parameters) -> sources.Source:

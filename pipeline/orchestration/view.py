@@ -1,6 +1,9 @@
 """Shows a run to whoever watches: live in a terminal, as plain lines elsewhere."""
 
+import contextlib
+import logging
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -39,6 +42,29 @@ class View(Protocol):
 
     def failed(self, component: str) -> None:
         """Says that `component` did not end."""
+
+
+class _Messages(logging.Handler):
+    def __init__(self, view: View):
+        super().__init__(logging.INFO)
+        self._view = view
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._view.say(record.getMessage())
+
+
+@contextlib.contextmanager
+def messages(view: View) -> Iterator[None]:
+    """Shows what the pipeline logs as information, until the block ends."""
+    logger = logging.getLogger("pipeline")
+    handler, level = _Messages(view), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 class Silent:

@@ -14,6 +14,8 @@ from pipeline import files
 from pipeline.errors import DataError, PipelineError, UsageError
 from pipeline.sources import uris
 
+_log = logging.getLogger(__name__)
+
 _INFO = "dataset_info.json"
 _STAGING = ".preparing"
 # Seconds for a connection and for the first answer; TFDS itself would try for minutes.
@@ -121,6 +123,7 @@ def _prepare(name: str, builder: Any, downloads: Path, manual: _Manual) -> None:
         staging = root / _STAGING
         shutil.rmtree(staging, ignore_errors=True)  # what a process that was killed has left
         try:
+            _log.info("preparing tfds:%s in %s; this happens once", name, builder.data_dir)
             staged = _builder(name, staging)
             _download_and_prepare(name, staged, downloads, staging / "extracted", manual)
             files.publish_directory(Path(staged.data_dir), Path(builder.data_dir))

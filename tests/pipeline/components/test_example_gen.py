@@ -347,6 +347,24 @@ def test_a_source_that_is_not_there_is_wrong_use(tmp_path):
         example_gen.check(example_gen.Parameters(source=str(tmp_path / "none")))
 
 
+def test_a_run_opens_its_source_once_and_the_next_run_opens_it_anew(tmp_path, monkeypatch):
+    source = builders.image_folder(tmp_path / "images")
+    opened = []
+    original = example_gen._open
+    monkeypatch.setattr(example_gen, "_open", lambda p: opened.append(1) or original(p))
+    parameters = example_gen.Parameters(source=str(source))
+    example_gen.check(parameters)
+    before = example_gen.external(parameters)
+    # Of a second run nothing may be looked at but the digest.
+    (source / "cat" / "000.png").write_bytes(builders.encode(builders.noise(777)))
+    assert len(opened) == 1
+    assert example_gen.external(parameters) != before
+    example_gen.run(
+        {}, {"examples": builders.artifact(tmp_path / "out")}, parameters, builders.CONTEXT
+    )
+    assert len(opened) == 2
+
+
 def test_a_class_whose_name_is_no_text_is_wrong_use(tmp_path):
     folder = builders.image_folder(tmp_path / "images", images=2)
     (folder / "cat").rename(folder / os.fsdecode(b"c\xff"))
