@@ -355,7 +355,7 @@ def test_a_run_opens_its_source_once_and_the_next_run_opens_it_anew(tmp_path, mo
     parameters = example_gen.Parameters(source=str(source))
     example_gen.check(parameters)
     before = example_gen.external(parameters)
-    # Of a second run nothing may be looked at but the digest.
+    # The data change between two runs.
     (source / "cat" / "000.png").write_bytes(builders.encode(builders.noise(777)))
     assert len(opened) == 1
     assert example_gen.external(parameters) != before
