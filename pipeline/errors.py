@@ -19,3 +19,9 @@ class UsageError(PipelineError):
 
 class DataError(PipelineError):
     """Data that are not what their manifest, schema or format says they are."""
+
+
+class Stopped(PipelineError):
+    """Work that was asked to end, or lost what it needs, and can go on when it is started again."""
+
+    exit_code = 75

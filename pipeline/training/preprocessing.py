@@ -45,14 +45,14 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 
 def resize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Cuts the largest centred piece of the target's aspect ratio, and scales it, with
-    antialiasing.
+    antialiasing, to whole numbers: what is cached and sent to the device is 8-bit.
 
     Args:
-        pixels: Shape (height, width, 3), any real type.
+        pixels: uint8 of shape (height, width, 3).
         preprocessing: Gives the target's size.
 
     Returns:
-        float32 pixels of the target's size, in the range of the input.
+        uint8 pixels of the target's size.
     """
     height, width = preprocessing.height, preprocessing.width
     found = tf.shape(pixels)
@@ -61,17 +61,27 @@ def resize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     crop_wide = tf.minimum(wide, tf.maximum(1, tall * width // height))
     top, left = (tall - crop_tall) // 2, (wide - crop_wide) // 2
     piece = pixels[top : top + crop_tall, left : left + crop_wide]
-    return tf.image.resize(tf.cast(piece, tf.float32), (height, width), antialias=True)
+    return to_bytes(tf.image.resize(piece, (height, width), antialias=True))
+
+
+def to_bytes(pixels: tf.Tensor) -> tf.Tensor:
+    """Rounds float32 pixels to uint8."""
+    return tf.saturate_cast(tf.round(pixels), tf.uint8)
 
 
 def normalize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Subtracts the mean and divides by the standard deviation, per channel.
 
     Args:
-        pixels: float32 of shape (…, 3).
+        pixels: uint8 or float32 of shape (…, 3).
         preprocessing: Gives mean and standard deviation.
+
+    Returns:
+        float32 of the same shape.
     """
-    return (pixels - tf.constant(preprocessing.mean)) / tf.constant(preprocessing.std)
+    return (tf.cast(pixels, tf.float32) - tf.constant(preprocessing.mean)) / tf.constant(
+        preprocessing.std
+    )
 
 
 def preprocess(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
@@ -88,7 +98,7 @@ def preprocess(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
         lambda one: resize(decode(one), preprocessing),
         encoded,
         fn_output_signature=tf.TensorSpec(
-            (preprocessing.height, preprocessing.width, CHANNELS), tf.float32
+            (preprocessing.height, preprocessing.width, CHANNELS), tf.uint8
         ),
     )
     return normalize(pixels, preprocessing)

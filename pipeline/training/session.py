@@ -1,20 +1,45 @@
-"""One training: the network under its strategy, the epochs, the TensorBoard logs."""
+"""One training: verified records, the network under its strategy, the epochs, the checkpoints."""
 
-from dataclasses import dataclass
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import config as tf_config
 
-import keras_resnet
+from pipeline import files
 from pipeline.components.trainer import Parameters
+from pipeline.errors import DataError, Stopped, UsageError
+from pipeline.orchestration import fingerprint
 from pipeline.orchestration.artifact import Context
-from pipeline.records import datasets
-from pipeline.training import inputs, strategy
-from pipeline.training.loop import Evaluation, Loop, Progress
+from pipeline.records.manifest import Manifest
+from pipeline.training import network, order, precision, records, settings, strategy
+from pipeline.training.augmentation import Augmentation
+from pipeline.training.checkpoint import Checkpoint, Checkpoints
+from pipeline.training.inputs import Images, Share
+from pipeline.training.interruption import Interruption
+from pipeline.training.loop import Loop, Objective
 from pipeline.training.preprocessing import Preprocessing
+from pipeline.training.telemetry import Logs
 
 TENSORBOARD = "tensorboard"
+SETTINGS = "settings.json"
+
+_MIB = 1 << 20
+_POLICIES = (precision.FLOAT32, precision.BFLOAT16, precision.FLOAT16)
+# What TensorFlow raises when another worker has died.
+_LOST_WORKER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
 
 
 @dataclass(frozen=True)
@@ -23,121 +48,396 @@ class Trained:
 
     Args:
         model: Maps preprocessed images to class probabilities, and computes in float32.
-        last_epoch: Loss and accuracy on both splits after the last epoch.
+        figures: Loss and accuracy, on both splits where there are two, after `epoch`.
+        epoch: The number of the epoch after which the weights were taken, from 1.
+        worker: The number of this process among the workers; 0 is the chief.
     """
 
     model: keras.Model
-    last_epoch: dict[str, float]
-
-
-def preprocessing(parameters: Parameters) -> Preprocessing:
-    """Returns what the network that `parameters` describes expects of its input."""
-    height, width = parameters.image_size
-    return Preprocessing(height=height, width=width, mean=parameters.mean, std=parameters.std)
-
-
-def build(
-    parameters: Parameters,
-    classes: int,
-    *,
-    activation: str | None = None,
-    precision: str | None = None,
-    bn_synchronized: bool = False,
-) -> keras.Model:
-    """Returns the untrained network.
-
-    Args:
-        parameters: Those of Trainer.
-        classes: Number of classes.
-        activation: Activation of the classifier; None for logits.
-        precision: The dtype policy; default is that of `parameters`.
-        bn_synchronized: Whether batch normalisation takes its statistics over all replicas.
-
-    Raises:
-        ValueError: The name, or an argument's value, is not allowed.
-        TypeError: There is no such argument.
-    """
-    arguments = {
-        "input_shape": (*parameters.image_size, 3),
-        "classes": classes,
-        "classifier_activation": activation,
-        "bn_synchronized": bn_synchronized,
-        "dtype": precision or parameters.precision,
-    }
-    # YAML has lists alone where the configuration of a network has tuples.
-    own = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in parameters.model_arguments.items()
-    }
-    return keras_resnet.create(parameters.model, **(arguments | own))
+    figures: dict[str, float]
+    epoch: int
+    worker: int = 0
 
 
 def train(
-    root: Path, classes: int, parameters: Parameters, destination: Path, context: Context
+    root: Path,
+    contents: Manifest,
+    parameters: Parameters,
+    expected: Preprocessing,
+    destination: Path,
+    context: Context,
 ) -> Trained:
-    """Trains on the split `train`, evaluates on `eval` after every epoch.
+    """Trains on the split `train`, and evaluates on `eval`, if there is one, after every epoch.
+
+    Goes on from the last checkpoint in `context.state`.
 
     Args:
         root: The Examples artifact.
-        classes: Number of classes.
+        contents: Its manifest.
         parameters: Those of Trainer.
-        destination: Directory that receives the TensorBoard logs.
+        expected: What the network is to expect of its input.
+        destination: Directory that receives the settings and the TensorBoard logs.
         context: Shows loss and accuracy while it works.
 
     Raises:
-        DataError: The records do not match their manifest.
+        DataError: The records do not match their manifest, or the checkpoints are of another
+            training.
+        UsageError: The batch cannot be shared out among the replicas.
+        Stopped: The process was told to end, or another worker has gone.
         FloatingPointError: The loss is no longer finite.
     """
-    keras.utils.set_random_seed(parameters.seed)
-    train_data, eval_data = datasets.encoded(root, "train"), datasets.encoded(root, "eval")
-    steps_per_epoch = max(1, round(int(train_data.cardinality()) / parameters.batch_size))
-    steps = steps_per_epoch * parameters.epochs
-
     chosen = strategy.make(parameters.strategy)
     replicas = chosen.num_replicas_in_sync
-    with chosen.scope():
-        model = build(parameters, classes, bn_synchronized=replicas > 1)
-        optimizer = _optimizer(parameters, steps_per_epoch, steps)
-    context.say(
-        f"{type(chosen).__name__} with {replicas} replica{'s' if replicas > 1 else ''}, "
-        f"{parameters.precision}, batch {parameters.batch_size}, {steps:,} steps"
-    )
-    loop = Loop(
-        chosen,
-        model,
-        optimizer,
-        parameters.batch_size,
-        parameters.weight_decay,
-        parameters.label_smoothing,
-    )
-    expected = preprocessing(parameters)
-    batches = inputs.training_batches(
-        train_data,
-        expected,
-        parameters.batch_size,
-        parameters.seed,
-        parameters.random_shift,
-        parameters.random_flip,
-    )
-    held_out = inputs.evaluation_batches(eval_data, expected, parameters.batch_size)
-    logs = _Logs(destination / TENSORBOARD)
-    shown: dict[str, float] = {}
-    last_epoch: dict[str, float] = {}
-    # A round never crosses the end of an epoch, after which the model is evaluated.
-    for progress in loop.fit(batches, steps, steps_per_epoch, parameters.steps_per_loop):
-        logs.training(progress)
-        shown |= {"loss": progress.loss, "accuracy": progress.accuracy}
-        if progress.step % steps_per_epoch == 0:
-            evaluation = loop.evaluate(held_out)
-            logs.evaluation(progress.step, evaluation)
-            shown |= {"eval_accuracy": evaluation.accuracy}
-            last_epoch = {**shown, "eval_loss": evaluation.loss}
-        context.progress(progress.step, steps, **shown)
-    logs.close()
+    if parameters.batch_size % replicas:
+        raise UsageError(
+            f"trainer.batch_size {parameters.batch_size}: cannot be shared out equally among "
+            f"{replicas} replicas"
+        )
+    deterministic = parameters.deterministic
+    if deterministic is None:
+        deterministic = not strategy.has_gpu()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_determinism(deterministic))
+        interruption = stack.enter_context(Interruption())
+        splits = {}
+        for split in ("train", "eval"):
+            if split == "train" or (split in contents.splits and contents.splits[split].examples):
+                opened = records.open_split(root, contents, split)
+                splits[split] = stack.enter_context(contextlib.closing(opened))
+        state = context.state or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        training = _Training(
+            chosen, splits, contents, parameters, expected, deterministic, state, context
+        )
+        try:
+            training.run(interruption)
+        except _LOST_WORKER as error:
+            if strategy.workers(chosen) == 1:
+                raise
+            raise Stopped(
+                "another worker has gone; start all of them again, and the training goes on from "
+                f"its last checkpoint ({str(error).strip().splitlines()[-1]})"
+            ) from error
+        return training.finish(destination)
 
-    served = build(parameters, classes, activation="softmax", precision="float32")
-    served.set_weights(model.get_weights())
-    return Trained(served, last_epoch)
+
+class _Training:
+    """What belongs together while a training runs."""
+
+    def __init__(
+        self,
+        chosen: tf.distribute.Strategy,
+        splits: dict[str, records.Records],
+        contents: Manifest,
+        parameters: Parameters,
+        expected: Preprocessing,
+        deterministic: bool,
+        state: Path,
+        context: Context,
+    ):
+        self._strategy = chosen
+        self._parameters = parameters
+        self._context = context
+        self._state = state
+        self._worker = strategy.worker(chosen)
+        self._agreement = strategy.Agreement(chosen)
+        self._checkpoints = Checkpoints(
+            state / "checkpoints",
+            _fingerprint(contents, parameters, expected),
+            parameters.keep_last,
+            context.say,
+        )
+        resumed = self._latest()
+        self._precision = self._agreed_precision(resumed)
+
+        examples = len(splits["train"])
+        self._steps_per_epoch = max(1, round(examples / parameters.batch_size))
+        self._steps = self._steps_per_epoch * parameters.epochs
+        replicas = chosen.num_replicas_in_sync
+        synchronized = parameters.bn_synchronized and replicas > 1
+        xla = settings.xla(parameters.xla, strategy.has_gpu(), synchronized)
+
+        keras.utils.set_random_seed(parameters.seed)
+        with chosen.scope():
+            self.model = network.build(
+                parameters, len(contents.classes), self._precision.policy, synchronized
+            )
+            optimizer = _optimizer(parameters, self._steps_per_epoch, self._steps)
+            scaled = self._precision.policy == precision.FLOAT16
+            loss_scale = precision.LossScale() if scaled else None
+        self._loop = Loop(
+            chosen,
+            self.model,
+            optimizer,
+            parameters.batch_size,
+            Objective(
+                expected,
+                parameters.weight_decay,
+                parameters.label_smoothing,
+                Augmentation(parameters.random_shift, parameters.random_flip),
+                parameters.seed,
+            ),
+            loss_scale=loss_scale,
+            ema_decay=parameters.ema_decay,
+            jit_compile=xla.on,
+            deterministic=deterministic,
+        )
+        self._images = {
+            "train": Images(splits["train"], expected, parameters.random_crop, parameters.seed)
+        }
+        if "eval" in splits:
+            self._images["eval"] = Images(splits["eval"], expected)
+        self._cache()
+        self._settings = settings.effective(
+            chosen,
+            parameters,
+            self._precision,
+            xla,
+            deterministic=deterministic,
+            synchronized=synchronized,
+            expected=expected,
+            steps_per_epoch=self._steps_per_epoch,
+            images=self._images,
+        )
+        for line in settings.lines(self._settings):
+            context.say(line)
+
+        self._step = 0
+        self._shown: dict[str, float] = {}
+        self._evaluated = 0
+        self._best: dict[str, float] | None = None
+        if resumed:
+            self._restore(resumed)
+            self._context.say(f"going on after step {self._step:,} of {self._steps:,}")
+        self._saved = self._step
+        self._saved_at = time.monotonic()
+
+    def run(self, interruption: Interruption) -> None:
+        """Trains to the last step.
+
+        Raises:
+            Stopped: SIGTERM.
+            KeyboardInterrupt: Ctrl-C.
+        """
+        images = self._images["train"]
+        weights = _class_weights(self._parameters.class_weights, images.labels)
+        rows = self._order(images)
+        batches = self._distributed(
+            lambda share: images.training(rows, share, self._step, self._steps, weights)
+        )
+        held_out = self._held_out()
+        logs = Logs(self._state / TENSORBOARD) if not self._worker else None
+        rounds = self._loop.fit(
+            batches,
+            self._step,
+            self._steps,
+            self._steps_per_epoch,
+            self._parameters.steps_per_loop,
+        )
+        with contextlib.closing(rounds), contextlib.closing(logs or contextlib.ExitStack()):
+            self._context.progress(self._step, self._steps, **self._shown)
+            self._evaluate_if_due(held_out, logs)
+            for progress in rounds:
+                interruption.arm()
+                self._step = progress.step
+                self._shown |= {
+                    "loss": progress.loss,
+                    "accuracy": progress.accuracy,
+                    "input_wait": progress.input_wait,
+                }
+                if logs:
+                    logs.training(progress)
+                if self._agreement.total(int(interruption.received is not None)):
+                    self._stop(interruption)
+                improved = self._evaluate_if_due(held_out, logs)
+                self._context.progress(self._step, self._steps, **self._shown)
+                if self._save_is_due(improved):
+                    self._save()
+
+    def finish(self, destination: Path) -> Trained:
+        """Writes what is kept beside the model, and returns what was trained."""
+        figures = dict(self._shown)
+        if self._parameters.export == "best" and self._best:
+            step = int(self._best["step"])
+            if step != self._step:
+                best = self._checkpoints.load(step)
+                self._restore(best)
+                figures = dict(best.facts["shown"])
+        if not self._worker:
+            files.write_json(destination / SETTINGS, self._settings)
+            logs = self._state / TENSORBOARD
+            if logs.is_dir():
+                shutil.copytree(logs, destination / TENSORBOARD)
+        with self._loop.averaged():
+            served = network.served(self._parameters, self.model)
+        epoch = self._step // self._steps_per_epoch
+        return Trained(served, figures, epoch, self._worker)
+
+    def _latest(self) -> Checkpoint | None:
+        """Returns the checkpoint to go on from, the same for all workers."""
+        found = self._checkpoints.latest()
+        step = found.step if found else 0
+        if self._agreement.total(step) != step * strategy.workers(self._strategy):
+            raise DataError(
+                f"{self._checkpoints.directory}: the workers do not find the same checkpoints in "
+                "it; it has to be on a file system that they share"
+            )
+        return found
+
+    def _agreed_precision(self, resumed: Checkpoint | None) -> precision.Precision:
+        """Returns the precision of the checkpoint, or else the one that the chief finds best."""
+        if resumed:
+            return precision.Precision(**resumed.facts["precision"])
+        found = precision.resolve(self._parameters.precision)
+        index = 0 if self._worker else _POLICIES.index(found.policy)
+        agreed = _POLICIES[self._agreement.total(index)]
+        reason = found.reason if agreed == found.policy else "what the first worker found best"
+        return precision.Precision(agreed, reason)
+
+    def _cache(self) -> None:
+        """Decodes once what is the same each time and fits into memory."""
+        left = self._parameters.cache_mb * _MIB
+        for name, images in self._images.items():
+            size = images.decoded_bytes
+            if size is not None and size <= left:
+                left -= size
+                if size > 64 * _MIB:
+                    self._context.say(f"decoding {len(images):,} images of {name} into memory")
+                images.cache()
+
+    def _order(self, images: Images) -> order.Order:
+        if self._parameters.sampling == "balanced":
+            return order.Balanced(images.labels, self._parameters.seed)
+        return order.Shuffled(len(images), self._parameters.seed)
+
+    def _distributed(self, make: Callable[[Share], tf.data.Dataset]) -> tf.data.Dataset:
+        """Lets every process feed its own replicas, and nothing else."""
+
+        def feed(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            local = context.num_replicas_in_sync // context.num_input_pipelines
+            return make(
+                Share(
+                    self._parameters.batch_size,
+                    context.num_replicas_in_sync,
+                    local,
+                    context.input_pipeline_id * local,
+                )
+            )
+
+        return self._strategy.distribute_datasets_from_function(feed)
+
+    def _held_out(self) -> tf.data.Dataset | None:
+        images = self._images.get("eval")
+        return self._distributed(images.evaluation) if images else None
+
+    def _evaluate_if_due(self, held_out: tf.data.Dataset | None, logs: Logs | None) -> bool:
+        """Evaluates at the end of an epoch, once; returns whether it is the best so far."""
+        due = self._step % self._steps_per_epoch == 0 and self._step > self._evaluated
+        if held_out is None or not due:
+            return False
+        images = self._images["eval"]
+        share = Share(self._parameters.batch_size)
+        evaluation = self._loop.evaluate(held_out, images.evaluation_steps(share))
+        self._evaluated = self._step
+        self._shown |= {"eval_accuracy": evaluation.accuracy, "eval_loss": evaluation.loss}
+        if logs:
+            logs.evaluation(self._step, evaluation)
+        if self._best and evaluation.accuracy <= self._best["eval_accuracy"]:
+            return False
+        self._best = {"step": self._step, "eval_accuracy": evaluation.accuracy}
+        return True
+
+    def _save_is_due(self, improved: bool) -> bool:
+        every, seconds = self._parameters.checkpoint_steps, self._parameters.checkpoint_seconds
+        return (
+            self._step == self._steps
+            or (improved and self._parameters.export == "best")
+            or bool(every and self._step // every > self._saved // every)
+            or bool(seconds and time.monotonic() - self._saved_at >= seconds)
+        )
+
+    def _save(self) -> None:
+        """Writes a checkpoint, if this is the chief."""
+        if not self._worker:
+            self._checkpoints.save(
+                self._step,
+                {name: np.asarray(v.numpy()) for name, v in self._loop.variables.items()},
+                {
+                    "precision": asdict(self._precision),
+                    "shown": self._shown,
+                    "evaluated": self._evaluated,
+                    "best": self._best,
+                },
+                protected=[int(self._best["step"])] if self._best else [],
+            )
+        self._saved = self._step
+        self._saved_at = time.monotonic()
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        variables = self._loop.variables
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        found = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+        if shapes != found:
+            different = min(set(shapes.items()) ^ set(found.items()))[0]
+            raise DataError(
+                f"{self._checkpoints.directory}: the checkpoint of step {checkpoint.step:,} is of "
+                f"another network, which differs in {different}; remove the directory"
+            )
+        with self._strategy.scope():
+            for name, variable in variables.items():
+                variable.assign(checkpoint.tensors[name])
+        self._step = checkpoint.step
+        self._shown = dict(checkpoint.facts["shown"])
+        self._evaluated = checkpoint.facts["evaluated"]
+        self._best = checkpoint.facts["best"]
+
+    def _stop(self, interruption: Interruption) -> None:
+        """Saves and leaves."""
+        where = f"after step {self._step:,} of {self._steps:,}"
+        kept = "nothing of it is kept"
+        if self._context.state:
+            self._save()
+            kept = "the same command goes on from there"
+        self._agreement.total(0)  # nobody leaves while the chief still writes
+        signal = interruption.received
+        if signal is not None and signal.name == "SIGINT":
+            raise KeyboardInterrupt
+        name = signal.name if signal else "the signal to another worker"
+        raise Stopped(f"stopped by {name} {where}; {kept}")
+
+
+def _fingerprint(contents: Manifest, parameters: Parameters, expected: Preprocessing) -> str:
+    """Returns a digest of everything that the weights depend on, apart from code and hardware."""
+    splits = {
+        name: [shard.crc32c for shard in split.shards]
+        for name, split in contents.splits.items()
+        if name in ("train", "eval")
+    }
+    return fingerprint.digest(
+        [asdict(parameters), asdict(expected), list(contents.classes), splits]
+    )
+
+
+def _class_weights(kind: str, labels: np.ndarray) -> np.ndarray | None:
+    """Returns what an example of each class counts: on average over the examples 1."""
+    if kind == "none":
+        return None
+    counts = np.bincount(labels)
+    return (len(labels) / (len(counts) * counts)).astype(np.float32)
+
+
+@contextlib.contextmanager
+def _determinism(wanted: bool) -> Iterator[None]:
+    """Holds TensorFlow's operations to be deterministic inside, if wanted."""
+    before = tf_config.is_op_determinism_enabled()
+    if not wanted or before:
+        yield
+        return
+    tf.config.experimental.enable_op_determinism()
+    try:
+        yield
+    finally:
+        # There is no public way back, and what comes afterwards did not ask for it.
+        tf_config.disable_op_determinism()
 
 
 def _optimizer(
@@ -152,29 +452,3 @@ def _optimizer(
         warmup_steps=warmup,
     )
     return keras.optimizers.SGD(schedule, momentum=parameters.momentum, nesterov=True)
-
-
-class _Logs:
-    """TensorBoard scalars of both splits, under the same names, so that they share a chart."""
-
-    def __init__(self, directory: Path):
-        self._train = tf.summary.create_file_writer(str(directory / "train"))
-        self._eval = tf.summary.create_file_writer(str(directory / "eval"))
-
-    def training(self, progress: Progress) -> None:
-        with self._train.as_default(step=progress.step):
-            tf.summary.scalar("loss", progress.loss)
-            tf.summary.scalar("accuracy", progress.accuracy)
-            tf.summary.scalar("learning_rate", progress.learning_rate)
-            tf.summary.scalar("images_per_second", progress.images_per_second)
-
-    def evaluation(self, step: int, evaluation: Evaluation) -> None:
-        with self._eval.as_default(step=step):
-            tf.summary.scalar("loss", evaluation.loss)
-            tf.summary.scalar("accuracy", evaluation.accuracy)
-        self._train.flush()
-        self._eval.flush()
-
-    def close(self) -> None:
-        self._train.close()
-        self._eval.close()
