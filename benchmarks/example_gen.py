@@ -1,6 +1,6 @@
 """Measures ExampleGen against a plain loop, two workers against one, and the memory it takes.
 
-    python benchmarks/example_gen.py [--images 4000] [--repeats 3]
+    python -m benchmarks.example_gen [--images 8000] [--repeats 3]
 
 Each figure is the median over repeats of a ratio of two runs that follow each other; each run is a
 process of its own. The images are JPEG files of 384 by 512 pixels for the times, and small ones for
@@ -8,7 +8,6 @@ the memory; both are made here, with as much detail as photographs have.
 """
 
 import argparse
-import io
 import json
 import os
 import resource
@@ -20,37 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-_CLASSES = 10
-
-
-def make(folder: Path, images: int, height: int, width: int) -> None:
-    """Writes `images` JPEG files in class folders below `folder`, all different."""
-    import numpy as np
-    from PIL import Image
-
-    random = np.random.default_rng(0)
-    for number in range(images):
-        # Noise at every scale, as in photographs: about 40 kB at 384 by 512 pixels.
-        pixels = np.zeros((height, width, 3))
-        for scale in (4, 16, 64):
-            small = random.normal(
-                0, 5 * scale**0.6, (max(1, height // scale), max(1, width // scale), 3)
-            )
-            layer = [
-                np.asarray(
-                    Image.fromarray(small[..., c].astype(np.float32)).resize(
-                        (width, height), Image.Resampling.BICUBIC
-                    )
-                )
-                for c in range(3)
-            ]
-            pixels += np.stack(layer, axis=-1)
-        picture = Image.fromarray((pixels + 128).clip(0, 255).astype(np.uint8))
-        path = folder / f"class{number % _CLASSES}" / f"{number:06}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=90)
-        path.write_bytes(buffer.getvalue())
+from benchmarks.photographs import make
 
 
 def example_gen(source: Path, destination: Path, workers: int) -> None:
@@ -119,7 +88,10 @@ def measured(*arguments: str) -> dict[str, float]:
     begin = time.perf_counter()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = subprocess.run(
-        [sys.executable, __file__, *arguments], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "benchmarks.example_gen", *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
@@ -153,7 +125,7 @@ def ratio(source: Path, first: str, second: str, key: str, repeats: int) -> floa
 def main() -> None:
     """Prints the three ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=4000, help="photographs for the times")
+    parser.add_argument("--images", type=int, default=8000, help="photographs for the times")
     parser.add_argument("--small", type=int, default=4000, help="small images for the memory")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--one", nargs=2, metavar=("WHAT", "SOURCE"), help=argparse.SUPPRESS)
