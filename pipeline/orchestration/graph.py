@@ -63,7 +63,7 @@ def build(config: RunConfig) -> list[Node]:
             "Trainer",
             trainer,
             config.trainer,
-            {"examples": examples, "schema": schema},
+            {"examples": examples, "statistics": statistics},
             after=("ExampleValidator",),
         ),
         Node("Evaluator", evaluator, config.evaluator, {"examples": examples, "model": model}),
