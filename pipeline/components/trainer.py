@@ -94,8 +94,8 @@ class Parameters:
     model: NonEmpty = "cifar_resnet20"
     model_arguments: dict[str, Any] = Field(default_factory=dict)
     image_size: tuple[Positive, Positive] = (32, 32)
-    mean: tuple[float, float, float] | None = (127.5, 127.5, 127.5)
-    std: tuple[Scale, Scale, Scale] | None = (127.5, 127.5, 127.5)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[Scale, Scale, Scale] | None = None
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     strategy: Literal["mirrored", "one_device", "multi_worker"] = "mirrored"
     bn_synchronized: bool = True

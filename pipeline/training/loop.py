@@ -33,7 +33,8 @@ class Progress:
         accuracy: Share of training examples of the round that were classified correctly.
         learning_rate: What the next step will use.
         images_per_second: Wall-clock rate over the round.
-        input_wait: Share of the round's time that steps waited for their batch.
+        seconds: Wall time of the round.
+        input_wait: Seconds of it that steps waited for their batch.
         skipped: Steps of the round that float16 could not represent, and that changed nothing.
     """
 
@@ -42,6 +43,7 @@ class Progress:
     accuracy: float
     learning_rate: float
     images_per_second: float
+    seconds: float = 0.0
     input_wait: float = 0.0
     skipped: int = 0
 
@@ -196,7 +198,8 @@ class Loop:
                 correct / (applied * self._batch_size) if applied else float("nan"),
                 float(tf.convert_to_tensor(self._optimizer.learning_rate)),
                 count * self._batch_size / seconds,
-                min(1.0, wait / seconds),
+                seconds,
+                wait,
                 count - round(applied),
             )
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -48,7 +49,8 @@ class Trained:
 
     Args:
         model: Maps preprocessed images to class probabilities, and computes in float32.
-        figures: Loss and accuracy, on both splits where there are two, after `epoch`.
+        figures: Loss and accuracy, on both splits where there are two, after `epoch`; and the
+            share of the time that steps waited for their input.
         epoch: The number of the epoch after which the weights were taken, from 1.
         worker: The number of this process among the workers; 0 is the chief.
     """
@@ -204,12 +206,13 @@ class _Training:
         self._step = 0
         self._shown: dict[str, float] = {}
         self._evaluated = 0
-        self._best: dict[str, float] | None = None
+        self._best: dict[str, Any] | None = None
         if resumed:
             self._restore(resumed)
             self._context.say(f"going on after step {self._step:,} of {self._steps:,}")
         self._saved = self._step
         self._saved_at = time.monotonic()
+        self._waited = self._looped = 0.0
 
     def run(self, interruption: Interruption) -> None:
         """Trains to the last step.
@@ -239,17 +242,16 @@ class _Training:
             for progress in rounds:
                 interruption.arm()
                 self._step = progress.step
-                self._shown |= {
-                    "loss": progress.loss,
-                    "accuracy": progress.accuracy,
-                    "input_wait": progress.input_wait,
-                }
+                self._shown |= {"loss": progress.loss, "accuracy": progress.accuracy}
+                self._waited += progress.input_wait
+                self._looped += progress.seconds
                 if logs:
                     logs.training(progress)
                 if self._agreement.total(int(interruption.received is not None)):
                     self._stop(interruption)
                 improved = self._evaluate_if_due(held_out, logs)
-                self._context.progress(self._step, self._steps, **self._shown)
+                wait = self._waited / self._looped
+                self._context.progress(self._step, self._steps, **self._shown, input_wait=wait)
                 if self._save_is_due(improved):
                     self._save()
 
@@ -257,11 +259,11 @@ class _Training:
         """Writes what is kept beside the model, and returns what was trained."""
         figures = dict(self._shown)
         if self._parameters.export == "best" and self._best:
-            step = int(self._best["step"])
-            if step != self._step:
-                best = self._checkpoints.load(step)
-                self._restore(best)
-                figures = dict(best.facts["shown"])
+            figures = dict(self._best["figures"])
+            if self._best["step"] != self._step:
+                self._restore(self._checkpoints.load(self._best["step"]))
+        if self._looped:
+            figures["input_wait"] = self._waited / self._looped
         if not self._worker:
             files.write_json(destination / SETTINGS, self._settings)
             logs = self._state / TENSORBOARD
@@ -341,9 +343,9 @@ class _Training:
         self._shown |= {"eval_accuracy": evaluation.accuracy, "eval_loss": evaluation.loss}
         if logs:
             logs.evaluation(self._step, evaluation)
-        if self._best and evaluation.accuracy <= self._best["eval_accuracy"]:
+        if self._best and evaluation.accuracy <= self._best["figures"]["eval_accuracy"]:
             return False
-        self._best = {"step": self._step, "eval_accuracy": evaluation.accuracy}
+        self._best = {"step": self._step, "figures": dict(self._shown)}
         return True
 
     def _save_is_due(self, improved: bool) -> bool:
@@ -367,7 +369,7 @@ class _Training:
                     "evaluated": self._evaluated,
                     "best": self._best,
                 },
-                protected=[int(self._best["step"])] if self._best else [],
+                protected=[self._best["step"]] if self._best else [],
             )
         self._saved = self._step
         self._saved_at = time.monotonic()

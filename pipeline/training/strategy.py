@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import os
 
 import tensorflow as tf
 
@@ -27,7 +26,8 @@ def make(name: str) -> tf.distribute.Strategy:
             processes that the environment variable TF_CONFIG names.
 
     Raises:
-        UsageError: TF_CONFIG is missing, or TensorFlow has been used in this process already.
+        UsageError: TensorFlow has been used in this process already, which is too late for
+            `"multi_worker"`.
     """
     if name == MULTI_WORKER:
         return _multi_worker()
@@ -86,11 +86,6 @@ class Agreement:
 
 
 def _multi_worker() -> tf.distribute.Strategy:
-    if not os.environ.get("TF_CONFIG"):
-        raise UsageError(
-            "trainer.strategy 'multi_worker': the environment variable TF_CONFIG, which says who "
-            "the workers are, is not set; start the run with `python -m pipeline launch`"
-        )
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:

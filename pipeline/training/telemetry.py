@@ -25,7 +25,7 @@ class Logs:
             tf.summary.scalar("accuracy", progress.accuracy)
             tf.summary.scalar("learning_rate", progress.learning_rate)
             tf.summary.scalar("images_per_second", progress.images_per_second)
-            tf.summary.scalar("input_wait", progress.input_wait)
+            tf.summary.scalar("input_wait", progress.input_wait / progress.seconds)
 
     def evaluation(self, step: int, evaluation: Evaluation) -> None:
         """Writes what an evaluation after `step` steps showed."""

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 
 from pipeline import errors, quiet
 from pipeline.components.trainer import Parameters
-from pipeline.errors import PipelineError, Stopped
+from pipeline.errors import PipelineError, Stopped, UsageError
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 
 _INTERRUPTED = "KeyboardInterrupt"
@@ -36,10 +36,16 @@ def run(
     """Does what `trainer.run` does, in a new process.
 
     Raises:
+        UsageError: TF_CONFIG, which says who the workers are, is not set.
         Stopped: The process was told to end, lost another worker, or was killed.
         PipelineError: As the training raised it.
         KeyboardInterrupt: Ctrl-C.
     """
+    if not os.environ.get("TF_CONFIG"):
+        raise UsageError(
+            "trainer.strategy 'multi_worker': the environment variable TF_CONFIG, which says who "
+            "the workers are, is not set; start the run with `python -m pipeline launch`"
+        )
     job = {
         "inputs": {key: _described(artifact) for key, artifact in inputs.items()},
         "outputs": {key: _described(artifact) for key, artifact in outputs.items()},

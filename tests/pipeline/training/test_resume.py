@@ -1,0 +1,97 @@
+"""Trainings that are killed and started again, against one that nothing happens to."""
+
+import random
+import signal
+import time
+
+import pytest
+
+from tests.pipeline.training import data, job
+
+pytestmark = pytest.mark.slow
+
+_STEPS = 176
+_PARAMETERS = {"epochs": 16, "export": "best"}
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    return data.write(tmp_path_factory.mktemp("data"), train=90, eval=21).uri
+
+
+@pytest.fixture(scope="module")
+def undisturbed(examples, tmp_path_factory):
+    """What the training prints at its end, and how long its steps take."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = job.start(folder, examples, folder / "state", **_PARAMETERS)
+    until_step(process, 6)
+    begin = time.monotonic()
+    return job.finished(process)[-2:], time.monotonic() - begin
+
+
+def until_step(process, step):
+    """Reads what a process prints until it has done so many steps; returns those it has done."""
+    for line in process.stdout:
+        if line.startswith("step ") and int(line[5:]) >= step:
+            return int(line[5:])
+    raise AssertionError(process.communicate())
+
+
+def checkpoints(state):
+    return sorted((state / "checkpoints").glob("step-*"))
+
+
+def last_step(state):
+    return max((int(path.name[5:]) for path in checkpoints(state)), default=0)
+
+
+@pytest.mark.soak
+def test_a_training_killed_at_any_moment_ends_with_the_same_weights(
+    examples, undisturbed, tmp_path, round_
+):
+    chance = random.Random(round_)
+    expected, seconds = undisturbed
+    state = tmp_path / "state"
+    for _ in range(2):
+        process = job.start(tmp_path, examples, state, **_PARAMETERS)
+        until_step(process, last_step(state) + 9)
+        time.sleep(chance.uniform(0, 0.4 * seconds))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    # And the newest checkpoint was on a bad block.
+    newest, before = last_step(state), sorted(int(p.name[5:]) for p in checkpoints(state))[-2]
+    tensors = checkpoints(state)[-1] / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    lines = job.finished(job.start(tmp_path, examples, state, **_PARAMETERS))
+    assert any(f"step-{newest:08}: tensors.safetensors has" in line for line in lines)
+    assert f"going on after step {before} of {_STEPS}" in lines
+    assert lines[-2:] == expected
+
+
+def test_a_training_that_is_told_to_stop_saves_and_says_so(examples, undisturbed, tmp_path):
+    state = tmp_path / "state"
+    parameters = {**_PARAMETERS, "checkpoint_steps": 0}
+    for signal_, code, least in ((signal.SIGTERM, 75, 20), (signal.SIGINT, 130, 50)):
+        process = job.start(tmp_path, examples, state, **parameters)
+        done = until_step(process, least)
+        process.send_signal(signal_)
+        output, errors = process.communicate()
+        assert process.returncode == code, output + errors
+        saved = last_step(state)
+        assert done <= saved < _STEPS
+        if signal_ == signal.SIGTERM:
+            told = f"error: stopped by SIGTERM after step {saved} of {_STEPS}; the same command"
+            assert told in output
+    lines = job.finished(job.start(tmp_path, examples, state, **parameters))
+    assert f"going on after step {saved} of {_STEPS}" in lines
+    assert lines[-2:] == undisturbed[0]
+
+
+def test_stopped_before_the_first_step_it_keeps_nothing(examples, tmp_path):
+    process = job.start(tmp_path, examples, "", **_PARAMETERS)
+    until_step(process, 0)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate()
+    assert process.returncode == 75, output + errors
+    assert "error: stopped by SIGTERM before the first step was done" in output
