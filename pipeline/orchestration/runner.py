@@ -101,27 +101,37 @@ def _execute_node(
     dependencies = _dependencies(node, name, inputs)
     key = fingerprint.digest(dependencies)
     if earlier := _earlier(node, key, executions):
-        return earlier
+        return _used(earlier, executions, cached=True)
     context = Context(
         name, view.progress(node.name), view.say, workers, executions.state(node.name, key)
     )
     if not _resumable(node):
-        return _run(node, inputs, key, dependencies, executions, context)
+        made = _run(node, inputs, key, dependencies, executions, context)
+        return _used(made, executions, cached=False)
 
     def wait() -> None:
         view.say(f"{node.name}: another process does the same; waiting for it")
 
     with executions.alone(node.name, key, wait):
-        return _earlier(node, key, executions) or _run(
-            node, inputs, key, dependencies, executions, context
-        )
+        if earlier := _earlier(node, key, executions):
+            return _used(earlier, executions, cached=True)
+        made = _run(node, inputs, key, dependencies, executions, context)
+        return _used(made, executions, cached=False)
 
 
-def _earlier(node: Node, key: str, executions: store.Store) -> Result | None:
-    """Returns what an earlier execution of the same found out, or None."""
-    if _cacheable(node) and (earlier := executions.find(node.name, key)):
-        return Result(node.name, earlier.outcome, earlier.outputs, 0.0, cached=True)
-    return None
+def _used(execution: store.Execution, executions: store.Store, cached: bool) -> Result:
+    """Returns what `execution` contributes to this run, and records that it does."""
+    executions.use(execution)
+    return _result(execution, cached)
+
+
+def _result(execution: store.Execution, cached: bool) -> Result:
+    return Result(execution.component, execution.outcome, execution.outputs, 0.0, cached)
+
+
+def _earlier(node: Node, key: str, executions: store.Store) -> store.Execution | None:
+    """Returns an earlier execution of the same, or None."""
+    return executions.find(node.name, key) if _cacheable(node) else None
 
 
 def _run(
@@ -131,7 +141,7 @@ def _run(
     dependencies: dict[str, Any],
     executions: store.Store,
     context: Context,
-) -> Result:
+) -> store.Execution:
     sources = node.inputs | node.history
     for input_key, artifact in inputs.items():
         _require_unchanged(artifact, sources[input_key][0], node.name)
@@ -150,7 +160,7 @@ def _run(
     except Exception as error:
         executions.abandon(execution, store.FAILED, traceback.format_exc())
         raise _named(error, node) from error
-    return Result(node.name, outcome, execution.outputs, 0.0, cached=False)
+    return execution
 
 
 def _named(error: Exception, node: Node) -> PipelineError:
@@ -200,7 +210,7 @@ def attend(nodes: list[Node], name: str, root: Path, view: View, workers: int = 
             view.say(f"waiting for {node.name} of the chief")
         while not (found := _earlier(node, key, executions)):
             time.sleep(_POLL)
-        results[node.name] = found
+        results[node.name] = _result(found, cached=True)
 
 
 def _attend_node(

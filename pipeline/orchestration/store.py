@@ -4,6 +4,7 @@ Layout below the pipeline root, after TFX:
 
     <Component>/<output key>/<execution id>/   an artifact, complete from the moment it is there
     .system/executions/<execution id>.json     what made it, from what, and how that ended
+    .system/last_used/<Component>.json         the execution that the last run made or used again
     .system/staging/<execution id>/            what a running execution has written so far
     .system/running/<execution id>             locked for as long as its process lives
     <Component>/.system/stateful_working_dir/<key>/  what a killed execution leaves to the next one
@@ -75,6 +76,7 @@ class Store:
         self._records = self.root / ".system" / "executions"
         self._staging = self.root / ".system" / "staging"
         self._running = self.root / ".system" / "running"
+        self._last_used = self.root / ".system" / "last_used"
         self._locks: dict[int, int] = {}
 
     def begin(self, component: str, key: str, dependencies: dict[str, Any]) -> Execution:
@@ -199,6 +201,29 @@ class Store:
             execution = self._load(number)
             if execution and (execution.component, execution.state) == (component, COMPLETE):
                 yield execution
+
+    def use(self, execution: Execution) -> None:
+        """Records that a run uses `execution`: it has just made it, or uses it again."""
+        found = self.last_used(execution.component)
+        if found is None or found.id != execution.id:
+            path = self._last_used / f"{execution.component}.json"
+            files.write_json(path, {"execution": execution.id})
+
+    def last_used(self, component: str) -> Execution | None:
+        """Returns the complete execution of `component` that a run used last, where one is known.
+
+        Raises:
+            DataError: The record of it is damaged.
+        """
+        path = self._last_used / f"{component}.json"
+        try:
+            number = json.loads(path.read_text())["execution"]
+            execution = self._load(number)
+        except FileNotFoundError:
+            return None  # of an older version of this program, or removed by a person
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{path}: not a record of a use; remove the file") from None
+        return execution if execution and execution.state == COMPLETE else None
 
     def _identifiers(self) -> list[int]:
         if not self._records.is_dir():

@@ -22,7 +22,7 @@ _KILO = 1000
 
 
 def write(root: Path, destination: Path | None = None, *, fetch: Fetch | None = None) -> Path:
-    """Writes the page about the newest data below `root`: one file that needs nothing else.
+    """Writes the page about the data of the last run below `root`: one file that needs nothing else.
 
     Equal artifacts, and equal answers of `fetch`, give equal bytes.
 

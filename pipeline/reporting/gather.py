@@ -1,5 +1,6 @@
 """What is known of the data of a run, read from the artifacts that its components left."""
 
+import itertools
 import json
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -43,6 +44,7 @@ class Data:
     Args:
         name: Name of the pipeline.
         parameters: What ExampleGen ran with, such as `source`.
+        span: The span that the images are of; None where the source has none.
         examples: The Examples artifact.
         contents: Its manifest.
         fates: Class to what became of its images; the empty class is that of images without one.
@@ -56,6 +58,7 @@ class Data:
 
     name: str
     parameters: dict[str, Any]
+    span: int | None
     examples: Path
     contents: manifest.Manifest
     fates: dict[str, Fate] | None
@@ -68,9 +71,10 @@ class Data:
 
 
 def gather(root: Path) -> Data:
-    """Reads what the newest complete executions below `root` left.
+    """Reads what the last run below `root` made or used again.
 
-    Of StatisticsGen and ExampleValidator only what was made from the newest Examples counts.
+    Where no run has recorded that, the newest complete executions count; of StatisticsGen and
+    ExampleValidator in any case only what was made from the same Examples.
 
     Args:
         root: A pipeline root, such as `runs/photos`.
@@ -80,21 +84,25 @@ def gather(root: Path) -> Data:
         DataError: A file is damaged.
     """
     store = Store(root)
-    generated = _newest(store, "ExampleGen", {})
+    generated = _last(store, "ExampleGen", {})
     if generated is None:
         raise UsageError(
             f"root {str(root)!r}: no images were ingested there; expected the folder of a run, "
             "such as runs/digits; `python -m pipeline run` makes one"
         )
     examples = generated.outputs["examples"]
-    measured = _newest(store, "StatisticsGen", {"examples": examples})
-    validated = measured and _newest(
+    parameters = generated.dependencies["parameters"]
+    span = examples.properties.get("span")
+    measured = _last(store, "StatisticsGen", {"examples": examples})
+    validated = measured and _last(
         store, "ExampleValidator", {"statistics": measured.outputs["statistics"]}
     )
     contents = manifest.load(examples.uri)
     return Data(
         name=root.absolute().name,
-        parameters=generated.dependencies["parameters"],
+        parameters=parameters,
+        # What has no spans is of span 0.
+        span=span if span or "{" in parameters["source"] else None,
         examples=examples.uri,
         contents=contents,
         fates=_fates(_json(examples.uri / "account.json")),
@@ -107,9 +115,10 @@ def gather(root: Path) -> Data:
     )
 
 
-def _newest(store: Store, component: str, inputs: dict[str, Artifact]) -> Execution | None:
-    """Returns the newest complete execution of `component` that read just these artifacts."""
-    for execution in store.completed(component):
+def _last(store: Store, component: str, inputs: dict[str, Artifact]) -> Execution | None:
+    """Returns the execution of `component` on just these artifacts that was used last, or made."""
+    used = filter(None, (store.last_used(component),))
+    for execution in itertools.chain(used, store.completed(component)):
         read = execution.dependencies["inputs"]
         if all(read.get(key) == artifact.digest for key, artifact in inputs.items()):
             return execution

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError, PipelineError, UsageError
-from pipeline.orchestration import graph, runner
+from pipeline.orchestration import graph, runner, store
 from pipeline.orchestration.artifact import Outcome
 from pipeline.orchestration.graph import Node
 from pipeline.orchestration.view import Silent
@@ -75,6 +75,31 @@ def test_a_second_run_uses_everything_again(tmp_path):
     assert [adder.runs for adder in adders] == [1, 1, 1]
     assert all(result.cached for result in second.values())
     assert [r.outputs for r in second.values()] == [r.outputs for r in first.values()]
+
+
+def used(root):
+    executions = store.Store(root)
+    return [executions.last_used(name).id for name in ("C0", "C1")]
+
+
+def test_what_a_run_used_last_is_known_made_or_used_again(tmp_path):
+    def run(value):
+        execute(chain(Adder(), Adder(), values=[value, 1]), tmp_path)
+        return used(tmp_path)
+
+    assert run(1) == [1, 2]
+    assert run(2) == [3, 4]
+    assert run(1) == [1, 2]
+
+
+def test_an_execution_that_refuses_counts_as_used_and_one_that_fails_does_not(tmp_path):
+    execute(chain(Adder(), Adder()), tmp_path)
+    with pytest.raises(PipelineError, match="C1: no"):
+        execute(chain(Adder(), Adder(refusal="no"), values=[1, 5]), tmp_path)
+    assert used(tmp_path) == [1, 3]
+    with pytest.raises(DataError):
+        execute(chain(Adder(), Adder(error=DataError("cut")), values=[1, 9]), tmp_path)
+    assert used(tmp_path) == [1, 3]
 
 
 def test_a_changed_parameter_runs_what_depends_on_it_and_nothing_else(tmp_path):

@@ -75,6 +75,22 @@ def test_an_execution_that_failed_or_died_is_not_found_and_leaves_nothing(tmp_pa
     assert (record["state"], record["error"]) == ("FAILED", "Traceback ...")
 
 
+def test_what_was_used_last_is_found_and_a_damaged_record_of_it_named(tmp_path):
+    executions = store.Store(tmp_path)
+    first, second = _complete(tmp_path), _complete(tmp_path, "other")
+    assert executions.last_used("Trainer") is None
+    for execution in (second, first, first):
+        executions.use(execution)
+        assert executions.last_used("Trainer") == execution
+    assert executions.last_used("Evaluator") is None
+    (record,) = (tmp_path / ".system" / "last_used").iterdir()
+    record.write_text("{")
+    with pytest.raises(DataError, match=r"Trainer.json: not a record of a use; remove the file"):
+        executions.last_used("Trainer")
+    record.write_text('{"execution": 99}')
+    assert executions.last_used("Trainer") is None
+
+
 def test_whether_a_component_completed_with_its_own_dependencies(tmp_path):
     _complete(tmp_path, parameters={"epochs": 2}, code={"a": "1"})
     executions = store.Store(tmp_path)

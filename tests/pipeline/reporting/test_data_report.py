@@ -66,7 +66,7 @@ class Run:
 
     def __init__(self, root):
         self.root, self.store = root, Store(root)
-        self.outputs = {}
+        self.outputs, self.made = {}, {}
 
     def execute(self, component, output, write, inputs=(), refusal=None, **properties):
         read = {key: self.outputs[key].digest for key in inputs}
@@ -76,8 +76,9 @@ class Run:
         write(staged.uri)
         done = self.store.complete(execution, {output: staged}, Outcome("done", refusal))
         self.outputs[output] = done.outputs[output]
+        self.made[component] = done
 
-    def examples(self, splits, classes, refusal=None, **lists):
+    def examples(self, splits, classes, refusal=None, span=None, **lists):
         """Writes examples: split to a list of them; and files: name to entries or an object."""
 
         def write(root):
@@ -97,7 +98,7 @@ class Run:
                     lines = "".join(json.dumps(entry) + "\n" for entry in content)
                     files.write_text(root / f"{name}.jsonl", lines)
 
-        self.execute("ExampleGen", "examples", write, refusal=refusal)
+        self.execute("ExampleGen", "examples", write, refusal=refusal, span=span)
 
     def statistics(self, **splits):
         """Writes for each split one histogram of brightness and the mean of the channels."""
@@ -368,6 +369,40 @@ def test_statistics_of_older_images_are_not_shown(run):
     assert "Not there:" in page.of("anomalies")
     assert "cat" not in page.of("classes")
     assert "ExampleGen stopped the run. too many <bad> images" in page.of("")
+
+
+def test_the_page_is_about_what_the_last_run_used_and_says_which_span_that_is(tmp_path):
+    run, made = Run(tmp_path / "pets"), {}
+    for span, text in ((1, "cat"), (2, "dog")):
+        run.examples({"train": [_example(span, 0, text)]}, (text,), span=span)
+        run.statistics(train={8 * span: 1})
+        run.validated([])
+        made[span] = dict(run.made)
+    assert f"source {run.root} , span 2" in run.page().of("")
+    for execution in made[1].values():
+        run.store.use(execution)
+    page = run.page()
+    assert f"source {run.root} , span 1" in page.of("")
+    assert "cat 1" in page.of("classes")
+    assert "None: the data are" in page.of("anomalies")
+    # The last run went on to the statistics of the other span, and no further.
+    run.store.use(made[2]["ExampleGen"])
+    run.store.use(made[2]["StatisticsGen"])
+    assert gather.gather(run.root).executions == tuple(made[2].values())
+
+
+def test_of_two_validations_of_the_same_statistics_that_of_the_last_run_is_shown(run):
+    strict = run.made["ExampleValidator"]
+    run.validated([])
+    assert "None: the data are" in run.page().of("anomalies")
+    run.store.use(strict)
+    assert "train leakage" in run.page().of("anomalies")
+
+
+def test_what_has_no_spans_has_none_in_the_head(tmp_path):
+    run = Run(tmp_path / "pets")
+    run.examples({"train": [_example(0, 0, "cat")]}, ("cat",), span=0)
+    assert f"source {run.root} ExampleGen" in run.page().of("")
 
 
 def test_classes_and_images_without_end_stay_readable(tmp_path):
