@@ -3,6 +3,7 @@
 Beam is imported for URIs alone.
 """
 
+import errno
 import glob
 import hashlib
 import importlib.util
@@ -323,12 +324,21 @@ def _walk(root: str) -> Iterator[tuple[str, ...]]:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         pending.append(((*parts, entry.name), inside))
                     else:
                         yield (*parts, entry.name)
         except OSError as error:
             raise _cannot_list(folder, error) from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself is a file, which nobody can read
+            return False
+        raise _cannot_list(entry.path, error) from None
 
 
 def _cannot_list(folder: str | Path, error: OSError) -> UsageError:
