@@ -1,7 +1,10 @@
+import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipeline import sources
 from pipeline.errors import UsageError
@@ -31,29 +34,70 @@ def test_hidden_files_and_folders_are_left_out_at_every_depth(tmp_path):
         path.parent.mkdir(exist_ok=True)
         shutil.copy(picture, path)
     after = sources.open_source(str(tmp_path))
+    assert after.notices == ()
     assert (after.total, after.classes, after.digest()) == (2, before.classes, before.digest())
 
 
 def test_every_extension_counts_in_any_case_and_at_any_depth(tmp_path):
     builders.image_folder(tmp_path, images=1)
-    for name in ("a.JPG", "b.jpeg", "c.webp", "d.bmp", "e.gif", "deep/er/f.PNG"):
+    names = ["a.JPG", "b.jfif", "c.webp", "d.tiff", "e.heic", "f.pbm", "deep/er/g.PNG"]
+    for name in names:
         path = tmp_path / "cat" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
-    contents = dict(everything(sources.open_source(str(tmp_path))))
-    found = {reference.text: [] for reference in contents}
-    for reference in contents:
-        found[reference.text].append(reference.name.rpartition("/")[2])
-    assert sorted(found["cat"]) == [
-        "000.png",
-        "a.JPG",
-        "b.jpeg",
-        "c.webp",
-        "d.bmp",
-        "e.gif",
-        "f.PNG",
-    ]
-    assert b"deep/er/f.PNG" in contents.values()
+    source = sources.open_source(str(tmp_path))
+    found = [reference.name for reference in references(source) if reference.text == "cat"]
+    assert found == sorted(f"{tmp_path}/cat/{name}" for name in ("000.png", *names))
+    assert b"deep/er/g.PNG" in dict(everything(source)).values()
+    assert source.notices == ()
+
+
+def test_formats_that_are_not_read_are_counted_as_such(tmp_path):
+    folder = builders.image_folder(tmp_path / "photos", images=30)
+    Image.new("RGB", (9, 9)).save(folder / "cat" / "scan.tif")
+    (folder / "dog" / "page.jfif").write_text("<html>")
+    written, _ = builders.examples(tmp_path / "examples", folder)
+    entries = (Path(written.uri) / "quarantine.jsonl").read_text().splitlines()
+    found = {entry["name"]: entry["reason"] for entry in map(json.loads, entries)}
+    assert found == {
+        f"{folder}/cat/scan.tif": "format_tiff",
+        f"{folder}/dog/page.jfif": "not_an_image",
+    }
+
+
+def test_other_files_are_left_out_with_a_notice(tmp_path):
+    builders.image_folder(tmp_path, images=1)
+    (tmp_path / "cat" / "note.txt").write_text("no image")
+    assert _open(tmp_path).notices == (f"{tmp_path}: 1 file is left out: 1 .txt",)
+    for name in ("LICENSE", "dog/a.TXT", "dog/a. longer than endings are", "dog/b.txt"):
+        (tmp_path / name).write_text("")
+    assert _open(tmp_path).notices == (
+        f"{tmp_path}: 5 files are left out: 3 .txt, 2 without ending",
+    )
+    for number in range(10):
+        (tmp_path / f"a.x{number}").write_text("")
+    (notice,) = _open(tmp_path).notices
+    assert notice.endswith(".x6, 1 .x7, 2 others")
+
+
+def test_images_outside_a_class_are_left_out_with_a_notice(tmp_path):
+    flat, split = tmp_path / "flat", tmp_path / "split"
+    builders.image_folder(flat, images=1)
+    builders.image_folder(split / "train", images=1)
+    builders.image_folder(split / "test", images=1)
+    for name in ("flat/loose.jpg", "split/train/loose.jpg", "split/z.tif"):
+        (tmp_path / name).write_bytes(b"bytes")
+    assert _open(flat).notices == (
+        f"{flat}: 1 image lies outside a folder of a class, the first is 'loose.jpg'",
+    )
+    assert _open(split).notices == (
+        f"{split}: 2 images lie outside a folder of a class, the first is 'train/loose.jpg'",
+    )
+    assert (_open(flat).total, _open(split).total) == (2, 4)
+    for name in ("cat", "dog"):
+        shutil.rmtree(flat / name)
+    with pytest.raises(UsageError, match=r"found no images; expected .*; .* 1 image lies outside"):
+        _open(flat)
 
 
 def test_folders_that_name_splits_decide_the_split(tmp_path):
@@ -63,6 +107,29 @@ def test_folders_that_name_splits_decide_the_split(tmp_path):
     assert [reference.split for reference in references(source)] == ["train"] * 4 + ["eval"] * 2
     assert source.classes == ("cat", "dog")
     assert source.splits == ("train", "eval")
+
+
+def test_a_folder_beside_splits_that_is_none_is_refused(tmp_path):
+    builders.image_folder(tmp_path / "train", images=1)
+    builders.image_folder(tmp_path / "val", images=1)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "about.txt").write_text("no image")
+    assert _open(tmp_path).splits == ("train", "eval")
+    builders.image_folder(tmp_path / "unused", images=1)
+    with pytest.raises(
+        UsageError, match=r"folder 'unused' .* beside the splits train, val, .*; move it elsewhere"
+    ):
+        _open(tmp_path)
+
+
+def test_classes_may_be_called_like_splits(tmp_path):
+    for names in (("test", "cat"), ("test", "train", "valid", "cat")):
+        source = _open(builders.image_folder(tmp_path / str(len(names)), names, 1))
+        assert (source.classes, source.splits) == (tuple(sorted(names)), ())
+    # Vehicles, of which one kind is sorted further.
+    builders.image_folder(tmp_path / "more", ("car", "bus"), 1)
+    builders.image_folder(tmp_path / "more" / "train", ("steam", "diesel"), 1)
+    assert _open(tmp_path / "more").classes == ("bus", "car", "train")
 
 
 def test_a_single_split_is_none(tmp_path):
@@ -82,6 +149,14 @@ def test_symbolic_links_are_followed_but_not_in_circles(tmp_path):
     (root / "dog" / "circle").symlink_to(root)
     found = [found.name.removeprefix(f"{root}/") for found in references(_open(root))]
     assert found == ["cat/000.png", "dog/inner/000.png"]
+
+
+def test_a_link_to_itself_costs_one_file(tmp_path):
+    builders.image_folder(tmp_path, images=1)
+    link = tmp_path / "cat" / "loop.png"
+    link.symlink_to(link)
+    assert reasons(_open(tmp_path)) == {str(link): "unreadable"}
+    assert _open(tmp_path).total == 3
 
 
 def test_what_cannot_be_read_is_named_and_nothing_is_left_out(tmp_path):
