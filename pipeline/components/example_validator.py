@@ -1,15 +1,16 @@
 """ExampleValidator: compares the statistics of each split with the schema, and stops the run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field
+from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics
 
 from pipeline import files
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 from pipeline.parameters import Fraction, NonEmpty, parameters
-from pipeline.records import anomalies, protos, validation
+from pipeline.records import anomalies, examples, protos, validation
 from pipeline.records.anomalies import ERROR, Anomaly
 
 OUTPUTS = {"anomalies": "ExampleAnomalies"}
@@ -49,6 +50,7 @@ def run(
     statistics = protos.read_statistics(inputs["statistics"])
     earlier = inputs.get("previous_statistics")
     previous = protos.read_statistics(earlier) if earlier else {}
+    known = {*protos.class_names(earlier), *_seen(previous)} if earlier else set()
     properties = inputs["statistics"].properties
     splits = json.loads(properties["split_names"])
     # What a source does not have, nobody expects; what was split here may not be empty.
@@ -62,6 +64,7 @@ def run(
             statistics.get(split),
             schema,
             previous.get(split),
+            known,
             split in expected,
             parameters.max_imbalance,
             parameters.max_leakage,
@@ -88,6 +91,13 @@ def run(
         context.say(f"--waive {waiver}: there is no such anomaly")
     span = f", compared with span {earlier.properties['span']}" if earlier else ""
     return Outcome(f"{_counted(found)} in {len(splits)} splits{span}", refusal=_refusal(severe))
+
+
+def _seen(statistics: Mapping[str, DatasetFeatureStatistics]) -> Iterator[str]:
+    """Yields the classes of which a split has examples."""
+    for dataset in statistics.values():
+        if text := protos.features(dataset).get(examples.TEXT):
+            yield from protos.frequencies(text)
 
 
 def _counted(found: Sequence[Anomaly]) -> str:

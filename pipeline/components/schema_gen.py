@@ -1,6 +1,7 @@
 """SchemaGen: what examples have to look like: what a person says, or the training split suggests."""
 
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -76,7 +77,7 @@ def run(
     statistics = protos.read_statistics(inputs["statistics"])
     if _BASIS not in statistics:
         raise DataError(f"no statistics of the split {_BASIS!r}, from which the schema is inferred")
-    schema = infer(statistics[_BASIS])
+    schema = infer(statistics[_BASIS], protos.class_names(inputs["statistics"]))
     text = _HEADER + text_format.MessageToString(schema)
     files.write_text(path, text)
     if parameters.file is None:
@@ -107,15 +108,17 @@ def load(path: Path):
     return schema
 
 
-def infer(dataset):
+def infer(dataset, classes: Collection[str] = ()):
     """Returns the schema that the statistics of the training split suggest.
 
-    A feature that every example has is asked for, once; the classes are those that were seen;
-    formats are those that can be decoded, seen or not. What is derived from an image is not asked
-    for. Classes, formats and numbers may move only so far from span to span.
+    A feature that every example has is asked for, once; the classes are those that there should be
+    and those that were seen; formats are those that can be decoded, seen or not. What is derived
+    from an image is not asked for. Classes, formats and numbers may move only so far from span to
+    span.
 
     Args:
         dataset: `DatasetFeatureStatistics` of the training split.
+        classes: The names of all classes, with and without examples; none where nobody knows.
 
     Returns:
         A `Schema` proto.
@@ -138,7 +141,7 @@ def infer(dataset):
             feature.validation_derived_source.CopyFrom(statistics.validation_derived_source)
         else:
             _require(feature, protos.common(statistics))
-        _limit(feature, statistics)
+        _limit(feature, statistics, classes)
         if derived or name in (examples.HEIGHT, examples.WIDTH):
             feature.drift_comparator.jensen_shannon_divergence.threshold = _MAX_NUMBER_DRIFT
         if name in (examples.LABEL, examples.TEXT):
@@ -155,18 +158,18 @@ def _require(feature, common) -> None:
     feature.value_count.min = feature.value_count.max = 1
 
 
-def _limit(feature, statistics) -> None:
+def _limit(feature, statistics, classes: Collection[str]) -> None:
     """Says which values the feature may have."""
     match feature.name:
         case examples.IMAGE:
             feature.image_domain.minimum_supported_image_fraction = _MIN_SUPPORTED_IMAGES
         case examples.TEXT:
-            feature.string_domain.value.extend(sorted(protos.frequencies(statistics)))
+            feature.string_domain.value.extend(sorted({*classes, *protos.frequencies(statistics)}))
         case examples.FORMAT:
             feature.string_domain.value.extend(images.STORED_FORMATS)
         case examples.LABEL:
             feature.int_domain.min = 0
-            feature.int_domain.max = int(statistics.num_stats.max)
+            feature.int_domain.max = max(int(statistics.num_stats.max), len(classes) - 1)
             feature.int_domain.is_categorical = True
         case examples.HEIGHT | examples.WIDTH:
             feature.int_domain.min = 1

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipeline import files
 from pipeline.errors import DataError
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 from pipeline.parameters import parameters
@@ -23,7 +24,10 @@ def run(
     parameters: Parameters,
     context: Context,
 ) -> Outcome:
-    """Writes `Split-<name>/FeatureStats.pb`, a binary `DatasetFeatureStatisticsList`, per split."""
+    """Writes `Split-<name>/FeatureStats.pb`, a binary `DatasetFeatureStatisticsList`, per split.
+
+    `classes.json` lists the classes in the order of labels, those without examples too.
+    """
     from pipeline.beam import statistics
 
     root = inputs["examples"].uri
@@ -32,6 +36,8 @@ def run(
     artifact = outputs["statistics"]
     known = known_of(root, contents)
     statistics.run(root, contents, artifact.uri, context, known)
+    # In a file: whoever reads the statistics has to run again when only the classes changed.
+    files.write_json(artifact.uri / protos.CLASSES, contents.classes)
     artifact.properties.update(inputs["examples"].properties)
     return Outcome(f"{contents.examples:,} examples in {len(contents.splits)} splits")
 

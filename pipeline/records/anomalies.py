@@ -59,13 +59,20 @@ class Drift:
         feature: Its name.
         measure: `"L_INFTY"` or `"JENSEN_SHANNON_DIVERGENCE"`.
         value: The distance.
-        limit: What it may be at most.
+        threshold: What it may be at most, says the schema.
+        chance: What chance alone hardly exceeds with so few examples.
     """
 
     feature: str
     measure: str
     value: float
-    limit: float
+    threshold: float
+    chance: float
+
+    @property
+    def limit(self) -> float:
+        """What the distance may be at most: what is below chance says nothing."""
+        return max(self.threshold, self.chance)
 
 
 def waive(

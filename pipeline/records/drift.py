@@ -31,7 +31,7 @@ def l_infinity_by_chance(one: Counts, other: Counts) -> float:
     value = l_infinity(one, other)[1]
     total, others = sum(one.values()), sum(other.values())
     share = (one.get(value, 0) + other.get(value, 0)) / (total + others)
-    return _SIGMAS * math.sqrt(share * (1 - share) * (1 / total + 1 / others))
+    return min(_SIGMAS * math.sqrt(share * (1 - share) * (1 / total + 1 / others)), 1.0)
 
 
 def jensen_shannon(one: Counts, other: Counts) -> float:
@@ -62,4 +62,4 @@ def jensen_shannon_by_chance(one: Counts, other: Counts) -> float:
     spread = 2 / (9 * freedom)
     quantile = freedom * (1 - spread + _SIGMAS * math.sqrt(spread)) ** 3
     sizes = 1 / sum(one.values()) + 1 / sum(other.values())
-    return quantile * sizes / (8 * math.log(2))
+    return min(quantile * sizes / (8 * math.log(2)), 1.0)

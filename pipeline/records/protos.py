@@ -18,6 +18,7 @@ M = TypeVar("M", bound=Message)
 SCHEMA = "schema.pbtxt"
 STATISTICS = "FeatureStats.pb"
 ANOMALIES = "SchemaDiff.pb"
+CLASSES = "classes.json"
 
 CHANNELS = ("red", "green", "blue")
 
@@ -96,6 +97,23 @@ def read_statistics(artifact: Artifact) -> dict[str, statistics_pb2.DatasetFeatu
     return found
 
 
+def class_names(artifact: Artifact) -> tuple[str, ...]:
+    """Returns the names of all classes of an ExampleStatistics artifact, in the order of labels.
+
+    Some may have no examples. Of an artifact that does not list them, nothing is known.
+
+    Raises:
+        DataError: The list is damaged.
+    """
+    path = artifact.uri / CLASSES
+    try:
+        return tuple(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return ()
+    except ValueError:
+        raise DataError(f"{path}: not JSON; run StatisticsGen again") from None
+
+
 def features(
     dataset: statistics_pb2.DatasetFeatureStatistics,
 ) -> dict[str, statistics_pb2.FeatureNameStatistics]:
@@ -119,6 +137,18 @@ def frequencies(feature: statistics_pb2.FeatureNameStatistics) -> dict[str, int]
     """Returns how often each value of a string feature was seen."""
     buckets = feature.string_stats.rank_histogram.buckets
     return {bucket.label: round(bucket.sample_count) for bucket in buckets}
+
+
+def histogram(
+    feature: statistics_pb2.FeatureNameStatistics,
+) -> dict[tuple[float, float], float]:
+    """Returns how many values lie in each bucket of the standard histogram."""
+    return {
+        (bucket.low_value, bucket.high_value): bucket.sample_count
+        for found in feature.num_stats.histograms
+        if found.type == statistics_pb2.Histogram.STANDARD
+        for bucket in found.buckets
+    }
 
 
 def channel_moments(

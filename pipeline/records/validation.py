@@ -39,6 +39,7 @@ class Check:
         dataset: Its statistics; None when it has no examples.
         schema: What it has to look like.
         previous: The statistics of the same split in the previous span, where there is one.
+        known: The classes that the previous span had in any split.
         expected: Whether it has to have examples.
         max_imbalance: Greatest number of examples of a class for every one of another class.
         max_leakage: Greatest share of the split of which the training split has a copy.
@@ -48,6 +49,7 @@ class Check:
     dataset: statistics_pb2.DatasetFeatureStatistics | None
     schema: schema_pb2.Schema
     previous: statistics_pb2.DatasetFeatureStatistics | None = None
+    known: Collection[str] = ()
     expected: bool = True
     max_imbalance: float = 100.0
     max_leakage: float = 0.01
@@ -61,7 +63,7 @@ class Check:
         present = protos.features(self.dataset)
         before = protos.features(self.previous) if self.previous is not None else {}
         for feature in self.schema.feature:
-            if feature.deprecated or feature.lifecycle_stage in _IGNORED:
+            if _put_aside(feature):
                 continue
             statistics = present.get(feature.name)
             if statistics is None:
@@ -77,8 +79,12 @@ class Check:
                 for moved, words in self._distances(feature, statistics, before[feature.name]):
                     drifts.append(moved)
                     found += self._drift(feature, moved, words)
+        found += self._unsure(drifts)
         if examples.TEXT in present:
-            found += self._balance(protos.frequencies(present[examples.TEXT]))
+            classes = protos.frequencies(present[examples.TEXT])
+            if examples.TEXT in before:
+                found += self._classes(classes, protos.frequencies(before[examples.TEXT]))
+            found += self._balance(classes)
         if examples.IMAGE in present:
             found += self._leakage(present[examples.IMAGE])
         return found, drifts
@@ -87,13 +93,17 @@ class Check:
         number = self.dataset.num_examples if self.dataset is not None else 0
         limits = self.schema.dataset_constraints
         least = limits.min_examples_count if limits.HasField("min_examples_count") else 1
-        if number < least and (number or self.expected):
+        had = self.previous.num_examples if self.previous is not None else 0
+        if had:
+            least = max(least, 1)
+        if number < least and (number or self.expected or had):
             yield Anomaly(
                 self.split,
                 "too_few_examples",
                 "DATASET_LOW_NUM_EXAMPLES",
                 "too few examples",
-                f"{number} examples; expected at least {least}",
+                f"{number} examples; expected at least {least}"
+                + (f"; the previous span had {had}" if had and not number else ""),
             )
         if limits.HasField("max_examples_count") and number > limits.max_examples_count:
             yield Anomaly(
@@ -219,7 +229,9 @@ class Check:
                 "LOW_SUPPORTED_IMAGE_FRACTION",
                 "images that cannot be decoded",
                 f"{share:.1%} of the images can be decoded; expected at least "
-                f"{limits.minimum_supported_image_fraction:.1%}",
+                f"{limits.minimum_supported_image_fraction:.1%}, which is image_domain."
+                "minimum_supported_image_fraction in the schema; example_gen.max_bad_fraction is "
+                "another limit",
                 named=False,
             )
         greatest = statistics.bytes_stats.max_num_bytes_int
@@ -256,25 +268,80 @@ class Check:
         one, other = protos.frequencies(statistics), protos.frequencies(before)
         if comparator.HasField("infinity_norm") and one and other:
             value, most = drift.l_infinity(one, other)
-            limit = max(comparator.infinity_norm.threshold, drift.l_infinity_by_chance(one, other))
+            threshold = comparator.infinity_norm.threshold
+            chance = drift.l_infinity_by_chance(one, other)
             words = f"the share of {most!r} differs by {value:.3f}"
-            yield Drift(feature.name, "L_INFTY", value, limit), words
-        one, other = _histogram(statistics), _histogram(before)
+            yield Drift(feature.name, "L_INFTY", value, threshold, chance), words
+        one, other = protos.histogram(statistics), protos.histogram(before)
         if comparator.HasField("jensen_shannon_divergence") and one and other:
             value = drift.jensen_shannon(one, other)
             threshold = comparator.jensen_shannon_divergence.threshold
-            limit = max(threshold, drift.jensen_shannon_by_chance(one, other))
+            chance = drift.jensen_shannon_by_chance(one, other)
             words = f"the Jensen-Shannon divergence is {value:.3f}"
-            yield Drift(feature.name, "JENSEN_SHANNON_DIVERGENCE", value, limit), words
+            yield Drift(feature.name, "JENSEN_SHANNON_DIVERGENCE", value, threshold, chance), words
 
     def _drift(self, feature: schema_pb2.Feature, moved: Drift, words: str) -> Iterator[Anomaly]:
         if moved.value > moved.limit:
+            limit = f"{moved.limit:.3f}"
+            if moved.chance > moved.threshold:
+                limit += f", as chance may take it; the schema says {moved.threshold:.3f}"
             yield self._of(
                 feature,
                 "drift",
                 f"COMPARATOR_{moved.measure}_HIGH",
                 "moved since the previous span",
-                f"moved since the previous span: {words}; expected at most {moved.limit:.3f}",
+                f"moved since the previous span: {words}; expected at most {limit}",
+            )
+
+    def _unsure(self, drifts: Collection[Drift]) -> Iterator[Anomaly]:
+        """Yields one warning of all that moved further than the schema allows, perhaps by chance."""
+        unsure = [moved for moved in drifts if moved.threshold < moved.value <= moved.limit]
+        if unsure:
+            shown = "; ".join(
+                f"{moved.feature} {moved.value:.3f} (schema {moved.threshold:.3f}, chance "
+                f"{moved.chance:.3f})"
+                for moved in unsure
+            )
+            yield Anomaly(
+                self.split,
+                "drift_unsure",
+                "CUSTOM_VALIDATION",
+                "too few examples to tell drift from chance",
+                "moved since the previous span further than the schema allows, but no further than "
+                f"chance takes {self.dataset.num_examples} and {self.previous.num_examples} "
+                f"examples: {shown}",
+                severity=WARNING,
+            )
+
+    def _classes(self, seen: Collection[str], before: Collection[str]) -> Iterator[Anomaly]:
+        """Compares the classes with the previous span; what the schema reports is left to it."""
+        if not seen or not before:
+            return
+        listed = {
+            value
+            for feature in self.schema.feature
+            if feature.name == examples.TEXT and not _put_aside(feature)
+            for value in feature.string_domain.value
+        }
+        of_class = partial(
+            Anomaly, self.split, kind="CUSTOM_VALIDATION", feature=examples.TEXT, named=False
+        )
+        if vanished := sorted(set(before) - set(seen) - listed):
+            yield of_class(
+                "missing_class",
+                short="vanished classes",
+                description=f"{examples.TEXT}: no example of {_listed(vanished)}; the previous "
+                f"span had {len(before)} classes",
+                severity=ERROR if self.split == TRAIN else WARNING,
+            )
+        new = set(seen) - set(before) - set(self.known)
+        if new := sorted(new & listed if listed else new):
+            yield of_class(
+                "new_class",
+                short="new classes",
+                description=f"{examples.TEXT}: found {_listed(new)}, of which the previous span "
+                "had none",
+                severity=WARNING,
             )
 
     def _balance(self, counts: dict[str, int]) -> Iterator[Anomaly]:
@@ -331,18 +398,10 @@ class Check:
         return Anomaly(self.split, code, kind, short, description, feature.name, named, severity)
 
 
+def _put_aside(feature: schema_pb2.Feature) -> bool:
+    return feature.deprecated or feature.lifecycle_stage in _IGNORED
+
+
 def _listed(values: Collection[str]) -> str:
     shown = ", ".join(list(values)[:_SHOWN])
     return f"{shown} and {len(values) - _SHOWN} more" if len(values) > _SHOWN else shown
-
-
-def _histogram(
-    statistics: statistics_pb2.FeatureNameStatistics,
-) -> dict[tuple[float, float], float]:
-    """Returns how many values lie in each bucket of the standard histogram."""
-    return {
-        (bucket.low_value, bucket.high_value): bucket.sample_count
-        for histogram in statistics.num_stats.histograms
-        if histogram.type == statistics_pb2.Histogram.STANDARD
-        for bucket in histogram.buckets
-    }

@@ -111,12 +111,15 @@ _ANOMALIES = {
     "wrong_number_of_values": "Find those examples, or correct value_count in the schema.",
     "unknown_class": "A new class goes into the schema's list; a misspelt folder is renamed.",
     "missing_class": "Add images of the class, or take it out of the schema's list.",
+    "new_class": "If it is meant, nothing; a misspelt folder is renamed.",
     "unexpected_values": "Add the values to the schema, or correct the source.",
     "out_of_range": "Look at the images at the end of the distribution, or widen the domain.",
-    "unsupported_images": "See the quarantine below for what is wrong with them.",
+    "unsupported_images": "See the quarantine below for what is wrong with them, or lower "
+    "minimum_supported_image_fraction in the schema.",
     "too_many_bytes": "Save the images smaller, or raise max_image_byte_size in the schema.",
     "imbalance": "Collect more images of the rare class, or raise example_validator.max_imbalance.",
     "drift": "Compare with the previous span: is the difference meant? Then waive it.",
+    "drift_unsure": "Look at the distributions below; more images would tell drift from chance.",
     "leakage": "Take the copies out of train, or let ExampleGen do it with "
     "example_gen.official_splits=clean.",
     "near_leakage": "Look at the pairs below; example_gen.drop_near takes such copies out.",

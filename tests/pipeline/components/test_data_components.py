@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from pipeline import config
+from pipeline import config, files
 from pipeline.beam import measures
 from pipeline.components import example_gen, example_validator, schema_gen, statistics_gen
 from pipeline.errors import DataError, PipelineError, UsageError
@@ -402,6 +402,85 @@ def test_an_empty_split_that_the_source_does_not_have_is_no_anomaly(
     assert found["eval"].data_missing
 
 
+def test_a_split_that_the_previous_span_had_may_not_be_empty(statistics, schema, tmp_path):
+    uri = shutil.copytree(statistics.uri, tmp_path / "statistics")
+    shutil.rmtree(uri / "Split-eval")
+    properties = statistics.properties | {"official_splits": json.dumps(["train", "test"])}
+    artifact = builders.artifact(uri, **properties)
+    outcome, *_ = validate(artifact, schema, tmp_path / "out", previous=statistics)
+    assert (
+        "eval:too_few_examples: 0 examples; expected at least 1; the previous span had 7"
+        in outcome.refusal
+    )
+
+
+def of_folder(root, folder, **parameters):
+    """Returns the statistics of a folder of images and the schema that they suggest."""
+    ingested, _ = builders.examples(folder / "examples", root, near=None, **parameters)
+    statistics, _ = measure(ingested, folder / "statistics")
+    return statistics, infer(statistics, folder / "schema")[0]
+
+
+def test_a_class_none_of_whose_images_can_be_used_is_missing(tmp_path):
+    root = builders.image_folder(tmp_path / "images", images=40)
+    (root / "owl").mkdir()
+    (root / "owl" / "0.png").write_bytes(b"nothing")
+    statistics, schema = of_folder(root, tmp_path)
+    assert protos.class_names(statistics) == ("cat", "dog", "owl")
+    assert protos.classes(protos.read_schema(schema), examples.TEXT) == ("cat", "dog", "owl")
+    outcome, _, listed, *_ = validate(statistics, schema, tmp_path / "out")
+    assert "train:missing_class: image/class/text: no example of owl" in outcome.refusal
+    assert {entry["code"] for entry in listed} == {"missing_class"}
+
+
+def test_a_class_that_is_in_no_split_but_eval_is_missing_and_not_unknown(tmp_path):
+    root = tmp_path / "images"
+    for split in SPLITS:
+        classes = ("cat", "dog", "owl") if split == "eval" else ("cat", "dog")
+        builders.image_folder(root / split, classes)
+        for path in (root / split).rglob("*.png"):  # other pictures in each split
+            with builders.Image.open(path) as image:
+                pixels = np.roll(np.asarray(image), SPLITS.index(split), axis=0)
+            path.write_bytes(builders.encode(pixels))
+    statistics, schema = of_folder(root, tmp_path)
+    outcome, _, listed, *_ = validate(statistics, schema, tmp_path / "out")
+    assert outcome.refusal.startswith("1 severe anomaly: train:missing_class: ")
+    assert [entry["name"] for entry in listed] == ["train:missing_class", "test:missing_class"]
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_class_that_vanished_or_came_is_told_where_each_span_has_a_schema_of_its_own(
+    tmp_path, older
+):
+    before, now = (
+        of_folder(builders.image_folder(tmp_path / text / "images", ("cat", text)), tmp_path / text)
+        for text in ("dog", "owl")
+    )
+    if older:  # written before the classes were listed
+        (before[0].uri / "classes.json").unlink()
+    outcome, _, listed, *_ = validate(*now, tmp_path / "out", previous=before[0])
+    assert "train:missing_class: image/class/text: no example of dog; the previous" in (
+        outcome.refusal
+    )
+    severities = {entry["name"]: entry["severity"] for entry in listed}
+    assert severities["train:missing_class"] == "ERROR"
+    assert severities["train:new_class"] == "WARNING"
+    assert not {entry["code"] for entry in listed} & {"unknown_class", "out_of_range"}
+
+
+def test_what_reads_the_statistics_runs_again_when_only_the_classes_changed(
+    ingested, statistics, tmp_path
+):
+    root = shutil.copytree(ingested.uri, tmp_path / "examples")
+    contents = manifest.load(root)
+    contents.model_copy(update={"classes": (*contents.classes, "owl")}).save(root)
+    found, _ = measure(builders.artifact(root, **ingested.properties), tmp_path / "out")
+    assert files.tree_digest(found.uri) != files.tree_digest(statistics.uri)
+    (found.uri / "classes.json").write_text("[")
+    with pytest.raises(DataError, match=r"classes.json: not JSON; run StatisticsGen again"):
+        infer(found, tmp_path / "schema")
+
+
 def test_leakage_stops_the_run(ingested, schema, tmp_path):
     root = shutil.copytree(ingested.uri, tmp_path / "examples")
     leakage = {"test": {"exact": 1, "near": 2}, "eval": {"exact": 0, "near": 0}}
@@ -446,7 +525,11 @@ def test_two_spans_are_compared_by_the_runner(tmp_path):
     write(1, 1)
     assert run(1).outcome.result == "no anomalies in 3 splits"
     write(2, 1)
-    assert run(2).outcome.result == "no anomalies in 3 splits, compared with span 1"
+    second = run(2)
+    assert second.outcome.result == "1 warning in 3 splits, compared with span 1"
+    (unsure,) = json.loads((second.outputs["anomalies"].uri / "anomalies.json").read_text())
+    # The training split is large enough to tell.
+    assert unsure["name"] in ("eval:drift_unsure", "test:drift_unsure")
     assert run(2).cached
     write(3, 4)
     with pytest.raises(PipelineError, match="train:drift:image/brightness") as found:

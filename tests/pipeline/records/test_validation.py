@@ -121,7 +121,11 @@ def test_images_of_the_source_that_cannot_be_decoded():
 
     found = check(dataset("ab", **known(0.94)))
     assert names(found) == [("train:unsupported_images", "LOW_SUPPORTED_IMAGE_FRACTION", ERROR)]
-    assert "94.0% of the images can be decoded; expected at least 95.0%" in found[0].description
+    assert found[0].description.endswith(
+        "94.0% of the images can be decoded; expected at least 95.0%, which is image_domain."
+        "minimum_supported_image_fraction in the schema; example_gen.max_bad_fraction is another "
+        "limit"
+    )
     assert check(dataset("ab", **known(0.95))) == []
     # They are in no split; it is said once.
     assert check(dataset("ab", **known(0.94)), split="eval") == []
@@ -188,6 +192,72 @@ def test_an_empty_split_is_an_anomaly_only_where_examples_are_expected():
     made = schema()
     made.dataset_constraints.min_examples_count = 3
     assert check(dataset("ab"), made, split="eval", expected=False)
+
+
+def test_a_split_that_the_previous_span_had_may_not_be_empty():
+    before = dataset("abb")
+    lenient = schema()
+    lenient.dataset_constraints.min_examples_count = 0
+    for made in (schema(), lenient):
+        found = check(None, made, split="eval", expected=False, previous=before)
+        assert names(found) == [("eval:too_few_examples", "DATASET_LOW_NUM_EXAMPLES", ERROR)]
+        assert found[0].description == ("0 examples; expected at least 1; the previous span had 3")
+    nothing = statistics_pb2.DatasetFeatureStatistics()
+    assert check(None, split="eval", expected=False, previous=nothing) == []
+
+
+def of_classes(found):
+    return names(anomaly for anomaly in found if anomaly.code.endswith("_class"))
+
+
+@pytest.mark.parametrize(
+    ("split", "severity"), [("train", ERROR), ("eval", WARNING), ("test", WARNING)]
+)
+def test_a_class_that_the_previous_span_had_and_the_schema_does_not_know(split, severity):
+    found = check(dataset("ab"), split=split, previous=dataset("abc"))
+    assert of_classes(found) == [(f"{split}:missing_class", "CUSTOM_VALIDATION", severity)]
+    (missing,) = (anomaly for anomaly in found if anomaly.code == "missing_class")
+    assert missing.description == (
+        "image/class/text: no example of c; the previous span had 3 classes"
+    )
+    assert missing.feature == examples.TEXT
+
+
+def test_a_class_that_the_schema_says_is_missing_is_not_said_to_have_vanished():
+    found = check(dataset("ab"), schema("abc"), previous=dataset("abcd"))
+    said = [anomaly.description for anomaly in found if anomaly.code == "missing_class"]
+    assert ["no example of c; the schema" in said[0], "no example of d; the prev" in said[1]] == [
+        True,
+        True,
+    ]
+    assert len(said) == 2
+
+
+def test_a_class_that_the_previous_span_did_not_have():
+    new = ("train:new_class", "CUSTOM_VALIDATION", WARNING)
+    now, before = dataset("abc"), dataset("ab")
+    found = check(now, schema("abc"), previous=before)
+    assert of_classes(found) == [new]
+    (anomaly,) = (anomaly for anomaly in found if anomaly.code == "new_class")
+    assert anomaly.description == "image/class/text: found c, of which the previous span had none"
+    # What the schema does not know is reported by it, and what was elsewhere is not new.
+    unknown = ("train:unknown_class", "ENUM_TYPE_UNEXPECTED_STRING_VALUES", ERROR)
+    assert of_classes(check(now, previous=before)) == [unknown]
+    assert of_classes(check(now, schema("abc"), previous=before, known="abc")) == []
+
+
+def test_classes_are_compared_where_the_schema_has_no_list_of_them():
+    without = schema()
+    feature(without, examples.TEXT).ClearField("string_domain")
+    aside = schema()
+    feature(aside, examples.TEXT).lifecycle_stage = schema_pb2.PLANNED
+    for made in (without, aside, schema_pb2.Schema()):
+        found = check(dataset("ac"), made, previous=dataset("ab"))
+        assert [name for name, *_ in of_classes(found)] == [
+            "train:missing_class",
+            "train:new_class",
+        ]
+        assert of_classes(check(dataset("ac"), made)) == []
 
 
 def numbers(name, least, greatest, present=10, values=(1, 1)):
@@ -326,9 +396,35 @@ def test_brighter_pictures_have_drifted_and_hardly_brighter_ones_have_not():
 def test_what_chance_does_to_few_images_is_no_drift():
     now, before = dataset("aaabb"), dataset("aabbb")
     found, drifts = moved(now, before)
-    assert found == []
     assert drifts[examples.TEXT, "L_INFTY"].value == pytest.approx(0.2)
-    assert drifts[examples.TEXT, "L_INFTY"].limit > 0.2
+    assert drifts[examples.TEXT, "L_INFTY"].limit == 1
+    # But nobody can tell.
+    assert names(found) == [("train:drift_unsure", "CUSTOM_VALIDATION", WARNING)]
+    assert found[0].description == (
+        "moved since the previous span further than the schema allows, but no further than chance "
+        "takes 5 and 5 examples: image/class/text 0.200 (schema 0.100, chance 1.000)"
+    )
+
+
+def test_all_that_may_be_chance_is_one_warning_and_what_is_not_is_drift():
+    # 30 and 60 examples: chance may take the share of a class by 0.37 or so.
+    found, drifts = moved(dataset("ab" * 15, level=116), dataset("aaabbb" * 5 + "aaaaab" * 5))
+    sure = {anomaly.feature for anomaly in found if anomaly.code == "drift"}
+    (unsure,) = (anomaly for anomaly in found if anomaly.code == "drift_unsure")
+    assert measures.BRIGHTNESS in sure
+    assert examples.TEXT not in sure
+    for (name, _), drift in drifts.items():
+        beyond = drift.value > drift.threshold
+        assert (name in sure) == (drift.value > drift.limit)
+        assert (f"{name} {drift.value:.3f} (" in unsure.description) == (
+            beyond and name not in sure
+        )
+    (far,) = (anomaly for anomaly in found if anomaly.feature == measures.BRIGHTNESS)
+    limit = drifts[measures.BRIGHTNESS, "JENSEN_SHANNON_DIVERGENCE"].limit
+    assert limit > 0.1
+    assert far.description.endswith(
+        f"expected at most {limit:.3f}, as chance may take it; the schema says 0.100"
+    )
 
 
 def test_the_thresholds_are_those_of_the_schema():
@@ -386,7 +482,7 @@ def test_the_proto_holds_all_reasons_and_survives_as_bytes():
         severity=WARNING,
         waived=True,
     )
-    drifts = [Drift(examples.FORMAT, "L_INFTY", 0.3, 0.1)]
+    drifts = [Drift(examples.FORMAT, "L_INFTY", 0.3, 0.05, 0.1)]
     message = anomalies.to_proto([few, _SEVERE, more, _MILD], drifts, made, empty=False)
     message = anomalies_pb2.Anomalies.FromString(message.SerializeToString())
     assert message.baseline == made
