@@ -31,8 +31,8 @@ def open_source(
             - TFRecord files, as one file, a pattern such as `data/train-*`, or their folder;
             - `tfds:NAME`, `tfds:NAME/CONFIG:VERSION` or `tfds:FOLDER`.
 
-            What is a path may be a URI of any of Beam's file systems, such as `gs://…`, and may
-            hold `{SPAN}` and `{VERSION}`; see `spans`.
+            What is a path may be a URI of any of Beam's file systems, such as `gs://…`, or a
+            `file://` URI, and may hold `{SPAN}` and `{VERSION}`; see `spans`.
         span: The span to read; None for the latest.
         tfds_manual_dir: Where files lie that TFDS would else download, under their plain names.
         tfds_data_dir: Where TFDS keeps prepared data sets; None for its own place.
@@ -42,7 +42,7 @@ def open_source(
         DataError: TFDS cannot prepare the data set.
     """
     prefix = tfds_source.PREFIX if data.startswith(tfds_source.PREFIX) else ""
-    found = spans.resolve(data.removeprefix(prefix), span)
+    found = spans.resolve(uris.local(data.removeprefix(prefix)), span)
     if prefix:
         source = tfds_source.source(
             prefix + found.path, manual_dir=tfds_manual_dir, data_dir=tfds_data_dir

@@ -7,11 +7,10 @@ One line is one image, also where a line cannot be understood, so that damage st
 """
 
 import csv
-import functools
 import io
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -44,7 +43,8 @@ class _Row:
 def source(path: str) -> Source:
     """Returns the images that the manifest at `path` names.
 
-    A relative path is relative to the manifest.
+    A relative path is relative to the manifest. A row without a split goes where the manifest puts
+    its group, if that is one split.
 
     Args:
         path: Path or URI of a `.csv`, `.tsv` or `.jsonl` file in UTF-8, with a line of column
@@ -52,7 +52,7 @@ def source(path: str) -> Source:
 
     Raises:
         UsageError: There is no such file, or no column of paths or labels, or fewer than two
-            classes.
+            classes, or a package is missing without which no row can be read.
     """
     try:
         content = uris.read(path)
@@ -67,11 +67,54 @@ def source(path: str) -> Source:
         rows = list(_objects(lines))
         header = list(dict.fromkeys(column for row in rows for column in row.values))
     columns = _columns(path, header)
-    has_system = functools.cache(uris.has_system)
-    references = [_reference(path, row, columns, has_system) for row in rows]
+    schemes = _Schemes()
+    references = [_reference(path, row, columns, schemes) for row in rows]
     classes = base.class_order(reference.text for reference in references if reference.text)
     base.require_two(path, classes, f"at least two in the column {columns['label']!r}")
-    return listing.source(PurePosixPath(path).stem, references, classes)
+    if schemes.refused and all(reference.bad for reference in references):
+        raise UsageError(f"data {path!r}: no row can be read: {schemes.refused[0]}")
+    references, torn = _with_their_groups(references)
+    notices = [f"{path}: {refusal}; its rows go to quarantine" for refusal in schemes.refused]
+    if torn:
+        groups = "1 group is" if len(torn) == 1 else f"{len(torn)} groups are"
+        notices.append(
+            f"{path}: {groups} in several splits by the column 'split', the first is {torn[0]!r}"
+        )
+    source = listing.source(PurePosixPath(path).stem, references, classes)
+    return replace(source, notices=tuple(notices))
+
+
+class _Schemes:
+    """Which schemes of URIs can be read; `refused` says what has to be installed for more."""
+
+    def __init__(self) -> None:
+        self.refused: list[str] = []
+        self._known: dict[str, bool] = {}
+
+    def __contains__(self, scheme: str) -> bool:
+        if scheme not in self._known:
+            try:
+                self._known[scheme] = uris.has_system(scheme)
+            except UsageError as error:
+                self._known[scheme] = False
+                self.refused.append(str(error))
+        return self._known[scheme]
+
+
+def _with_their_groups(references: list[Reference]) -> tuple[list[Reference], list[str]]:
+    """Returns the references, those without a split in that of their group, and torn groups."""
+    splits: dict[str, set[str]] = {}
+    for reference in references:
+        if reference.group and reference.split:
+            splits.setdefault(reference.group, set()).add(reference.split)
+    only = {group: min(found) for group, found in splits.items() if len(found) == 1}
+    together = [
+        replace(reference, split=only[reference.group])
+        if reference.group in only and not reference.split
+        else reference
+        for reference in references
+    ]
+    return together, [group for group, found in splits.items() if len(found) > 1]
 
 
 def _columns(path: str, found: list[str]) -> dict[str, str]:
@@ -134,9 +177,7 @@ def _name(column: str) -> str:
     return column.strip().lower()
 
 
-def _reference(
-    path: str, row: _Row, columns: dict[str, str], has_system: Callable[[str], bool]
-) -> Reference:
+def _reference(path: str, row: _Row, columns: dict[str, str], schemes: _Schemes) -> Reference:
     here = f"{path}:{row.line}"
     if row.bad:
         return Reference(here, "", bad=row.bad)
@@ -149,7 +190,7 @@ def _reference(
     if not values["path"]:
         return Reference(here, label, bad="no_path")
     name = uris.join(uris.parent(path), values["path"])
-    if uris.is_uri(name) and not has_system(name.partition("://")[0]):
+    if uris.is_uri(name) and name.partition("://")[0] not in schemes:
         return Reference(name, label, bad="unknown_scheme")
     if not label:
         return Reference(name, "", bad="no_label")

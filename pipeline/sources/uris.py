@@ -11,6 +11,7 @@ import io
 import os
 import re
 import stat
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,6 +44,15 @@ def is_uri(path: str) -> bool:
     return bool(_SCHEME.match(path))
 
 
+def local(path: str) -> str:
+    """Returns the path that a `file://` URI names; what is none stays as it is."""
+    scheme, mark, rest = path.partition("://")
+    host, _, below = rest.partition("/")
+    if not mark or scheme.lower() != "file" or host not in ("", "localhost"):
+        return path
+    return "/" + urllib.parse.unquote(below, errors="surrogateescape")
+
+
 def has_system(scheme: str) -> bool:
     """Returns whether Beam can read URIs of this scheme.
 
@@ -69,6 +79,7 @@ def _is_installed(library: str) -> bool:
 
 def join(folder: str, path: str) -> str:
     """Returns `path` as seen from `folder`; a URI or an absolute path stays as it is."""
+    path = local(path)
     if is_uri(path):
         return path
     if is_uri(folder) and not path.startswith("/"):

@@ -109,6 +109,31 @@ def test_one_bad_line_costs_one_line(root):
     assert source.classes == ("cat", "dog")
 
 
+def test_a_row_without_a_split_follows_its_group(root):
+    source = _open(
+        root,
+        "path,label,split,group\n"
+        "1.png,cat,,a\n2.png,cat,test,a\n3.png,cat,,a\n"
+        "4.png,dog,train,b\n5.png,dog,,c\n6.png,dog,,\n"
+        # A row that cannot be used puts no group anywhere.
+        "7.png,,test,c\n",
+    )
+    splits = [reference.split for part in source.parts for reference in part]
+    assert splits == ["test", "test", "test", "train", None, None, None]
+    assert (source.splits, source.notices) == (("train", "test"), ())
+
+
+def test_groups_that_the_manifest_tears_are_named(root):
+    rows = "path,label,split,group\n1.png,cat,train,b\n2.png,cat,test,b\n3.png,dog,,b\n"
+    source = _open(root, rows)
+    assert [reference.split for reference in source.parts[0]] == ["train", "test", None]
+    assert source.notices == (
+        f"{root}/photos.csv: 1 group is in several splits by the column 'split', the first is 'b'",
+    )
+    (notice,) = _open(root, rows + "4.png,dog,val,a\n5.png,dog,test,a\n").notices
+    assert "2 groups are in several splits" in notice
+
+
 def test_lines_that_are_no_objects(root):
     deep = "[" * 100_000
     content = (

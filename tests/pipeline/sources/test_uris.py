@@ -6,6 +6,7 @@ import pytest
 from pipeline import sources
 from pipeline.errors import DataError, UsageError
 from pipeline.records import tfrecord
+from pipeline.sources import uris
 from tests.pipeline import builders
 from tests.pipeline.sources import tree
 from tests.pipeline.sources.reading import everything, reasons
@@ -109,10 +110,38 @@ def test_what_cannot_be_read_is_refused_in_one_line(data, message):
     assert "\n" not in str(caught.value)
 
 
-def test_rows_of_a_scheme_that_lacks_a_package_name_the_package(tmp_path):
-    (tmp_path / "m.csv").write_text("path,label\na.png,cat\nazfs://account/b.png,dog\n")
-    with pytest.raises(UsageError, match=r"install apache-beam\[azure\]"):
-        sources.open_source(str(tmp_path / "m.csv"))
+def test_rows_of_a_scheme_that_lacks_a_package_cost_themselves_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(uris, "_is_installed", lambda library: False)
+    builders.image_folder(tmp_path, images=1)
+    path = tmp_path / "m.csv"
+    path.write_text("path,label\ngs://bucket/a.png,dog\ncat/000.png,cat\ngs://bucket/b.png,dog\n")
+    source = sources.open_source(str(path))
+    assert reasons(source) == dict.fromkeys(
+        ("gs://bucket/a.png", "gs://bucket/b.png"), "unknown_scheme"
+    )
+    assert source.notices == (
+        f"{path}: gs:// cannot be read; install apache-beam[gcp]; its rows go to quarantine",
+    )
+    path.write_text("path,label\ngs://bucket/a.png,dog\n,cat\ngs://bucket/c.png,cat\n")
+    with pytest.raises(UsageError, match=r"no row can be read: .*; install apache-beam\[gcp\]$"):
+        sources.open_source(str(path))
+
+
+def test_uris_of_files_are_paths(tmp_path):
+    root = builders.image_folder(tmp_path / "my [photos] 100%", images=1)
+    for data in (f"file://{root}", f"FILE://localhost{root}", root.as_uri()):
+        _same(sources.open_source(data), sources.open_source(str(root)))
+    (tmp_path / "m.csv").write_text(
+        f"path,label\n{root.as_uri()}/cat/000.png,cat\nfile://{root}/dog/000.png,dog\n"
+        "file://elsewhere/x.png,dog\n"
+    )
+    found = everything(sources.open_source(f"file://{tmp_path}/m.csv"))
+    assert [(reference.name, encoded) for reference, encoded in found[:2]] == [
+        (str(path), path.read_bytes()) for path in (root / "cat/000.png", root / "dog/000.png")
+    ]
+    # Of another machine.
+    assert found[2][0].name == "file://elsewhere/x.png"
+    assert found[2][0].bad == "unknown_scheme"
 
 
 def test_what_lies_here_is_read_without_beam_tfds_and_tensorflow(tmp_path):
