@@ -7,6 +7,7 @@ gives the same bytes more slowly, since it builds a graph of TensorFlow for each
 import hashlib
 import itertools
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ def source(data: str, *, manual_dir: Path | None = None, data_dir: Path | None =
     builder = _builder(data, place)
     layout = _layout(data, builder)
     chosen, left_out = _splits(data, builder)
+    if unlabelled := [name for name in chosen if _is_unlabelled(_shards(builder, [name]), layout)]:
+        shown = ", ".join(unlabelled)
+        chosen = {name: split for name, split in chosen.items() if name not in unlabelled}
+        if not chosen:
+            raise UsageError(f"data {data!r}: no image of the splits {shown} has a label")
+        notices += (f"{data}: the splits {shown} are left out: none of their images has a label",)
     shards = _shards(builder, chosen)
     official = {name: split if len(chosen) > 1 else None for name, split in chosen.items()}
     parts, damaged = [], []
@@ -177,7 +184,29 @@ def _splits(data: str, builder: Any) -> tuple[dict[str, str], list[str]]:
     return chosen, [name for name in found if name not in chosen]
 
 
-def _shards(builder: Any, chosen: dict[str, str]) -> list[_Shard]:
+def _is_unlabelled(shards: list[_Shard], layout: Layout) -> bool:
+    """Whether each image of a split has the label -1, as in a test split that is kept secret.
+
+    It is read as far as that is so: of other splits, a record or two. What is read to its end is
+    left out, and so read once less for the digest.
+    """
+    for shard in shards:
+        count = 0
+        try:
+            with records.opened(shard.path) as file:
+                for record in records.records(file, shard.path):
+                    label = records.describe(record, layout).label
+                    if label is None or label >= 0:
+                        return False
+                    count += 1
+        except (tfrecord.DamageError, uris.BadFileError, OSError):
+            return False  # It stays, so that the damage is named.
+        if count != shard.length:
+            return False
+    return True
+
+
+def _shards(builder: Any, chosen: Iterable[str]) -> list[_Shard]:
     shards = []
     for name in chosen:
         split = builder.info.splits[name]

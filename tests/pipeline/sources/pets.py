@@ -86,6 +86,25 @@ class TwoPictures(Pets):
         return {**found, "mirrored": found["picture"][:, ::-1]}
 
 
+class SecretPets(Pets):
+    """The labels of a split are kept secret; those of another are, but for one."""
+
+    sizes: ClassVar[dict[str, int]] = {"train": 20, "validation": 150, "test": 150}
+
+    def _example(self, index):
+        label = index % 2 if index <= 20 else -1
+        return {**super()._example(index), "kind": label}
+
+
+class BlindPets(Pets):
+    """No label at all."""
+
+    sizes: ClassVar[dict[str, int]] = {"train": 2, "test": 2}
+
+    def _example(self, index):
+        return {**super()._example(index), "kind": -1}
+
+
 class FarPets(Pets):
     """Needs a file from the network."""
 

@@ -78,6 +78,31 @@ def test_other_splits_are_left_out_and_named(data_dir):
         sources.open_source("tfds:strange_pets", tfds_data_dir=data_dir)
 
 
+def test_a_split_whose_labels_are_secret_is_left_out(data_dir):
+    source = sources.open_source("tfds:secret_pets", tfds_data_dir=data_dir)
+    assert source.notices == (
+        "tfds:secret_pets: the splits test are left out: none of their images has a label",
+    )
+    assert source.splits == ("train", "eval")
+    assert Counter(found.split for found in references(source)) == {"train": 20, "eval": 150}
+    # A single label keeps a split, wherever it is.
+    assert Counter(reasons(source).values()) == {"no_label": 149}
+    with pytest.raises(UsageError, match="no image of the splits train, test has a label"):
+        sources.open_source("tfds:blind_pets", tfds_data_dir=data_dir)
+
+
+def test_a_secret_split_that_is_damaged_is_named(data_dir, tmp_path):
+    sources.open_source("tfds:secret_pets", tfds_data_dir=data_dir)
+    for damage in (lambda shard: os.truncate(shard, 500), lambda shard: shard.unlink()):
+        folder = tmp_path / "prepared"
+        shutil.copytree(data_dir / "secret_pets" / "1.2.3", folder)
+        (shard,) = folder.glob("secret_pets-test*")
+        damage(shard)
+        source = sources.open_source(f"tfds:{folder}")
+        assert (source.total, len(source.damaged), source.notices) == (320, 1, ())
+        shutil.rmtree(folder)
+
+
 def test_a_single_split_is_none(data_dir):
     source = sources.open_source("tfds:one_pets", tfds_data_dir=data_dir)
     assert (source.splits, source.notices, source.total) == ((), (), 10)
