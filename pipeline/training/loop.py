@@ -140,6 +140,9 @@ class Loop:
             for average, weight in zip(self._ema, self._averaged, strict=False)
             if _is_moving(weight)
         ]
+        # Always compiled: it is one pass over the pixels then, and the same random numbers
+        # everywhere, which XLA does not draw as TensorFlow does.
+        self._prepare = tf.function(self._prepared, jit_compile=True)
         compute = self._gradients
         self._compute = tf.function(compute, jit_compile=True) if jit_compile else compute
 
@@ -310,13 +313,7 @@ class Loop:
     def _gradients(self, batch: Batch, factor: tf.Tensor | float) -> tuple:
         """Returns this replica's part of the loss, its hits, and the gradients times `factor`."""
         objective = self._objective
-        targets = self._targets(batch.labels)
-        images, targets = objective.augmentation(
-            batch.images,
-            targets,
-            Draws(objective.seed, batch.steps[0], batch.places, self._batch_size),
-        )
-        images = normalize(images, objective.preprocessing)
+        images, targets = self._prepare(batch)
         variables = self._model.trainable_variables
         with tf.GradientTape() as tape:
             logits = tf.cast(self._model(images, training=True), tf.float32)
@@ -329,6 +326,13 @@ class Loop:
             scaled = loss * factor
         gradients = tape.gradient(scaled, [variable.value for variable in variables])
         return loss, self._correct(batch.labels, logits, 1.0), gradients
+
+    def _prepared(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what the network sees of a training batch, and what it is to say of it."""
+        objective = self._objective
+        draws = Draws(objective.seed, batch.steps[0], batch.places, self._batch_size)
+        images, targets = objective.augmentation(batch.images, self._targets(batch.labels), draws)
+        return normalize(images, objective.preprocessing), targets
 
     def _targets(self, labels: tf.Tensor) -> tf.Tensor:
         classes = self._model.output_shape[-1]
