@@ -73,10 +73,13 @@ class Reader:
                         raise images.BadImageError(reason)
                     parallel.note(journal, reference.name)
                     image = images.normalize(encoded, self.rules)
-                except images.BadImageError as error:
+                # Whatever may be in a file, it costs no more than this file.
+                except Exception as error:  # noqa: BLE001
+                    known = isinstance(error, images.BadImageError)
+                    reason = str(error) if known else f"unexpected_{type(error).__name__}"
                     digest = sha256(encoded).hexdigest()
                     part.quarantined.append(
-                        duplicates.entry(reference.name, reference.text, digest, str(error))
+                        duplicates.entry(reference.name, reference.text, digest, reason)
                     )
                     continue
                 candidate = self._spool(reference, encoded, image, labels[reference.text], file)
@@ -108,6 +111,7 @@ class Reader:
             name=reference.name,
             text=reference.text,
             split=self._split(reference, image.pixels),
+            group=reference.group or "",
             digest=sha256(encoded).hexdigest(),
             file=file.name,
             offset=offset,

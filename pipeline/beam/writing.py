@@ -69,9 +69,7 @@ def write(
         destination: Directory of the Examples artifact.
     """
     (split, shard, count), members = gathered
-    ordered = sorted(
-        map(spool.unpack, members), key=lambda found: (found.pixels, found.name, found.text)
-    )
+    ordered = sorted(map(spool.unpack, members), key=lambda candidate: candidate.order)
     name = f"Split-{split}/data_tfrecord-{shard:05}-of-{count:05}"
     path = destination / name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -68,7 +68,7 @@ class Parameters:
     short_side: Positive | None = None
     background: tuple[Byte, Byte, Byte] = images.RULES.background
     jpeg_quality: Annotated[int, Field(ge=1, le=95)] = images.RULES.jpeg_quality
-    max_pixels: Positive = images.RULES.max_pixels
+    max_pixels: Annotated[int, Field(ge=1, le=images.MOST_PIXELS)] = images.RULES.max_pixels
     max_side: Positive = images.RULES.max_side
     max_bytes: Positive = images.RULES.max_bytes
     near: Bits | None = 4
@@ -121,7 +121,13 @@ def run(
     for notice in source.notices:
         context.say(notice)
     examples = outputs["examples"]
-    ingested = ingest.run(source, _plan(parameters, source), examples.uri, context)
+    plan = _plan(parameters, source)
+    if parameters.drop_near is not None and not plan.clean:
+        context.say(
+            "near duplicates are reported and not dropped, because the source's own splits are "
+            "kept as they are; --set example_gen.official_splits=clean drops them"
+        )
+    ingested = ingest.run(source, plan, examples.uri, context)
     for name, entries in (
         ("quarantine", ingested.quarantined),
         ("duplicates", ingested.duplicates),
@@ -140,6 +146,7 @@ def run(
         version=source.version,
         split_names=json.dumps(list(written.splits)),
         official_splits=json.dumps(list(_official(parameters, source))),
+        classes=json.dumps(written.classes),
         file_format=written.file_format,
         payload_format=written.payload_format,
     )
@@ -198,10 +205,11 @@ def _plan(parameters: Parameters, source: sources.Source) -> "ingest.Plan":
     from pipeline.beam import ingest
 
     official = bool(_official(parameters, source))
+    clean = not official or parameters.official_splits == "clean"
     return ingest.Plan(
         shares=parameters.splits,
         keep_splits=official,
-        clean=not official or parameters.official_splits == "clean",
+        clean=clean,
         rules=images.Rules(
             background=parameters.background,
             short_side=parameters.short_side,
@@ -212,7 +220,7 @@ def _plan(parameters: Parameters, source: sources.Source) -> "ingest.Plan":
         ),
         shards=parameters.shards,
         near=parameters.near,
-        drop_near=parameters.drop_near,
+        drop_near=parameters.drop_near if clean else None,
     )
 
 

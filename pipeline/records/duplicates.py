@@ -22,6 +22,7 @@ class Candidate(NamedTuple):
         name: Where it came from.
         text: Name of its class.
         split: The split that it will be in.
+        group: What no split tears apart; empty where there is none.
         digest: SHA-256 of the file, in hexadecimal.
         file: The spool file that holds its record.
         offset: Where in that file the record begins.
@@ -32,15 +33,16 @@ class Candidate(NamedTuple):
     name: str
     text: str
     split: str
+    group: str
     digest: str
     file: str
     offset: int
     length: int
 
     @property
-    def order(self) -> tuple[int, bytes, str]:
+    def order(self) -> tuple[int, bytes, str, str, str]:
         """Which of several comes first: the one that is kept."""
-        return KEPT_FIRST[self.split], self.pixels, self.name
+        return KEPT_FIRST[self.split], self.pixels, self.name, self.text, self.group
 
 
 @dataclass(frozen=True)

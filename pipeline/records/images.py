@@ -10,12 +10,15 @@ import warnings
 from dataclasses import dataclass
 from hashlib import sha256
 
-# What is read, under Pillow's names. MPO is a JPEG with further pictures behind it.
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "WEBP")
+# What is read, under Pillow's names.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 STORED_FORMATS = ("jpeg", "png")
+# Pillow calls a JPEG with further pictures behind it MPO.
+_JPEG = ("JPEG", "MPO")
 
 _ORIENTATION = 0x0112
-_UPRIGHT = 1
+# Of the values that are defined, 1 means upright; what is not defined turns nothing.
+_TURNED = range(2, 9)
 _PNG_GREY, _PNG_RGB = 0, 2
 # Pillow hashes 32 by 32 pixels; twice that many are enough to begin with.
 _HASHED = (64, 64)
@@ -44,6 +47,8 @@ class Rules:
 
 
 RULES = Rules()
+# Beyond it Pillow takes every picture for an attack.
+MOST_PIXELS = 178_956_970
 
 
 class BadImageError(Exception):
@@ -91,33 +96,15 @@ def normalize(encoded: bytes, rules: Rules = RULES) -> Image:
             `not_an_image`, `format_<name>`, `too_many_pixels`, `too_long`, `damaged` or
             `not_decodable_by_tensorflow`.
     """
-    from PIL import Image as pillow
-
     if not encoded:
         raise BadImageError("empty")
     if len(encoded) > rules.max_bytes:
         raise BadImageError("too_many_bytes")
-    try:
-        # Pillow warns of what it tolerates; here it is tolerated, or refused by name.
-        with warnings.catch_warnings(action="ignore"), pillow.open(io.BytesIO(encoded)) as image:
-            if image.format not in FORMATS:
-                raise BadImageError(f"format_{str(image.format).lower()}")
-            if image.width * image.height > rules.max_pixels:
-                raise BadImageError("too_many_pixels")
-            if max(image.size) > rules.max_side:
-                raise BadImageError("too_long")
-            image.load()
-            small = rules.short_side is None or min(image.size) <= rules.short_side
-            as_it_is = small and _is_stored_as_it_is(image, encoded)
-            picture = image if as_it_is else _upright(image, rules.background)
-            lossy = image.format in ("JPEG", "MPO") or _is_lossy_webp(encoded)
-    except pillow.UnidentifiedImageError:
-        raise BadImageError("not_an_image") from None
-    except pillow.DecompressionBombError:
-        raise BadImageError("too_many_pixels") from None
-    # Pillow's decoders raise these, and more, on files that are cut or altered.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error):
-        raise BadImageError("damaged") from None
+    image = _decode(encoded, rules)
+    small = rules.short_side is None or min(image.size) <= rules.short_side
+    as_it_is = small and _is_stored_as_it_is(image, encoded)
+    picture = image if as_it_is else _upright(image, rules.background)
+    lossy = image.format in _JPEG or _is_lossy_webp(encoded)
     if not small:
         picture = _shrink(picture, rules.short_side)
     stored = encoded if as_it_is else _encode(picture, lossy, rules.jpeg_quality)
@@ -135,11 +122,51 @@ def normalize(encoded: bytes, rules: Rules = RULES) -> Image:
     )
 
 
+def _decode(encoded: bytes, rules: Rules):
+    """Returns the file as Pillow's image, its pixels and its EXIF data decoded."""
+    from PIL import Image as pillow
+
+    try:
+        # Pillow warns of what it tolerates; here it is tolerated, or refused by name.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            pillow.open(io.BytesIO(encoded), formats=FORMATS) as image,
+        ):
+            if image.width * image.height > rules.max_pixels:
+                raise BadImageError("too_many_pixels")
+            if max(image.size) > rules.max_side:
+                raise BadImageError("too_long")
+            image.load()
+            image.getexif()
+            return image
+    except BadImageError:
+        raise
+    except pillow.UnidentifiedImageError:
+        raise BadImageError(_other_format(encoded)) from None
+    except pillow.DecompressionBombError:
+        raise BadImageError("too_many_pixels") from None
+    # Decoders raise whatever it may be on files that are cut or altered.
+    except Exception:  # noqa: BLE001
+        raise BadImageError("damaged") from None
+
+
+def _other_format(encoded: bytes) -> str:
+    """Returns the reason for what is no image of the formats that are read."""
+    from PIL import Image as pillow
+
+    try:
+        with warnings.catch_warnings(action="ignore"), pillow.open(io.BytesIO(encoded)) as image:
+            return f"format_{str(image.format).lower()}"
+    # The readers of rare formats raise whatever it may be.
+    except Exception:  # noqa: BLE001
+        return "not_an_image"
+
+
 def _is_stored_as_it_is(image, encoded: bytes) -> bool:
     """Whether TensorFlow's decoder, which knows no EXIF, sees what a person sees."""
-    if image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:
+    if image.getexif().get(_ORIENTATION) in _TURNED:
         return False
-    if image.format in ("JPEG", "MPO"):
+    if image.format in _JPEG:
         return image.mode == "RGB"
     if image.format == "PNG":
         # Of the header: Pillow gives 16 bits of colour as 8 without a word.

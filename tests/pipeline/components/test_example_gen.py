@@ -1,5 +1,6 @@
 """ExampleGen: what it keeps, what it refuses, and that a crash leaves nothing that looks finished."""
 
+import errno
 import io
 import json
 import os
@@ -17,11 +18,12 @@ from PIL import Image
 
 from pipeline import files
 from pipeline.components import example_gen
-from pipeline.errors import DataError, UsageError
+from pipeline.errors import DataError, PipelineError, UsageError
 from pipeline.orchestration.artifact import Context
-from pipeline.records import manifest
+from pipeline.records import images, manifest, tfrecord
 from pipeline.sources import base
 from tests.pipeline import builders
+from tests.pipeline.test_cli import environment
 
 
 def run(root, source, workers=1, **parameters):
@@ -365,6 +367,73 @@ def test_a_run_opens_its_source_once_and_the_next_run_opens_it_anew(tmp_path, mo
     assert len(opened) == 2
 
 
+def test_look_alikes_of_official_splits_stay_and_that_is_said(tmp_path):
+    source = tmp_path / "images"
+    for number in range(12):
+        split = "test" if number < 4 else "train"
+        save(smooth(number), source / split / "ab"[number % 2] / f"{number:02}.png")
+    save(smooth(0), source / "train" / "a" / "hard.jpg", quality=70)
+    save(smooth(1), source / "test" / "b" / "hard.jpg", quality=70)
+    written = builders.artifact(tmp_path / "out", "Examples")
+    said = []
+    example_gen.run(
+        {},
+        {"examples": written},
+        example_gen.Parameters(source=str(source), drop_near=4),
+        Context("tiny", say=said.append),
+    )
+    assert sizes(written) == {"train": 9, "eval": 0, "test": 5}
+    assert len(lines(written, "overlaps")) == 2
+    assert leakage(written)["test"] == {"exact": 0, "near": 1}
+    assert "official_splits=clean drops them" in said[0]
+    cleaned, _ = run(tmp_path / "clean", source, drop_near=4, official_splits="clean")
+    assert sizes(cleaned) == {"train": 8, "eval": 0, "test": 4}
+
+
+def test_one_picture_in_several_groups_is_written_the_same_whatever_comes_first(
+    tmp_path, monkeypatch
+):
+    references = [
+        (
+            base.Reference(f"{n}", "ab"[n % 2], group=f"{n}{group}"),
+            builders.encode(builders.noise(n)),
+        )
+        for n in range(30)
+        for group in ("x", "y")
+    ]
+    in_memory(monkeypatch, references)
+    first, _ = run(tmp_path / "a", "memory")
+    in_memory(monkeypatch, references[::-1])
+    second, _ = run(tmp_path / "b", "memory")
+    assert files.tree_digest(first.uri) == files.tree_digest(second.uri)
+
+
+def test_whatever_a_decoder_raises_costs_one_image(tmp_path, monkeypatch):
+    source = builders.image_folder(tmp_path / "images")
+    normalize = images.normalize
+
+    def broken(encoded, rules):
+        if encoded == (source / "cat" / "003.png").read_bytes():
+            raise MemoryError
+        return normalize(encoded, rules)
+
+    monkeypatch.setattr(images, "normalize", broken)
+    written, _ = run(tmp_path / "a", source)
+    (entry,) = lines(written, "quarantine")
+    assert (Path(entry["name"]).name, entry["reason"]) == ("003.png", "unexpected_MemoryError")
+
+
+def test_a_full_disk_is_one_line_that_says_what_to_do(tmp_path, monkeypatch, caplog):
+    def full(path, frames):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(tfrecord, "write_frames", full)
+    with pytest.raises(PipelineError, match=r"the disk is full .*--root, and run again") as found:
+        run(tmp_path / "a", builders.image_folder(tmp_path / "images"))
+    assert "while running" not in str(found.value)
+    assert not caplog.records
+
+
 def test_a_class_whose_name_is_no_text_is_wrong_use(tmp_path):
     folder = builders.image_folder(tmp_path / "images", images=2)
     (folder / "cat").rename(folder / os.fsdecode(b"c\xff"))
@@ -423,6 +492,46 @@ def undisturbed(tmp_path_factory):
     )
     (examples_,) = (folder / "root" / "ExampleGen" / "examples").iterdir()
     return source, files.tree_digest(examples_), time.monotonic() - begin
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """So many pictures that they take seconds."""
+    folder = tmp_path_factory.mktemp("many")
+    for index in range(800):
+        save(smooth(index, 240, 320), folder / "ab"[index % 2] / f"{index}.jpg", quality=90)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("workers", "number", "code"), [(1, signal.SIGINT, 130), (2, signal.SIGTERM, 75)]
+)
+def test_a_run_that_is_told_to_stop_does_so_in_one_line(tmp_path, many, workers, number, code):
+    command = [*builders.PYTHON, "run", "--data", str(many), "--name", "images"]
+    process = subprocess.Popen(
+        [*command, "--until", "ExampleGen", "--workers", str(workers)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment(),
+    )
+    spools = tmp_path / "runs" / "images" / ".system" / "staging"
+    while not any(path.stat().st_size for path in spools.glob("*/examples/.spool-*/*")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    begin = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert time.monotonic() - begin < 20
+    assert len(errors.splitlines()) == 1, errors
+    assert errors.startswith(
+        "stopped; " if code == 130 else "error: ExampleGen: stopped by SIGTERM"
+    )
+    assert not list(spools.iterdir())
 
 
 @pytest.mark.soak

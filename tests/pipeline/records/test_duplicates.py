@@ -5,7 +5,7 @@ from pipeline.records.duplicates import Candidate, decide
 
 
 def candidate(name, label, split="train"):
-    return Candidate(b"p", name, "abc"[label], split, f"digest of {name}", "spool", 0, 1)
+    return Candidate(b"p", name, "abc"[label], split, "", f"digest of {name}", "spool", 0, 1)
 
 
 @given(

@@ -50,6 +50,26 @@ def test_what_can_be_served_as_it_is_is_stored_byte_for_byte(encoded):
     assert image.format in images.STORED_FORMATS
 
 
+@pytest.mark.parametrize("orientation", [0, 1, 9, 255])
+def test_an_orientation_that_turns_nothing_changes_nothing(orientation):
+    assert not images.normalize(turned(builders.noise(0), orientation)).converted
+
+
+@pytest.mark.parametrize(
+    ("encoded", "reason"),
+    [
+        (b"DDS " + (124).to_bytes(4, "little") + bytes(200), "not_an_image"),
+        (b"FTEX" + bytes(60), "not_an_image"),
+        (builders.encode(builders.noise(0), "TIFF"), "format_tiff"),
+        (builders.encode(builders.noise(0), "PPM"), "format_ppm"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", "format_eps"),
+    ],
+)
+def test_what_is_another_format_is_named_and_not_decoded(encoded, reason):
+    with pytest.raises(images.BadImageError, match=f"^{reason}$"):
+        images.normalize(encoded)
+
+
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("format_", ["JPEG", "PNG"])
 def test_pictures_are_turned_upright(orientation, format_):
