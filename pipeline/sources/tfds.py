@@ -157,7 +157,7 @@ def _layout(data: str, builder: Any) -> Layout:
         case _ if len(images) == len(labels) == 1:
             (image,), (label,) = images, labels
         case _:
-            found = ", ".join(f"{name}: {type(f).__name__}" for name, f in features.items())
+            found = ", ".join(f"{name}: {type(f).__name__}" for name, f in sorted(features.items()))
             raise UsageError(
                 f"data {data!r}: expected one Image and one ClassLabel; found the features {found}"
             )
