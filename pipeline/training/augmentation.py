@@ -1,5 +1,6 @@
 """What training images go through on the device: for the whole batch at once, and repeatable."""
 
+import math
 import zlib
 from dataclasses import dataclass
 
@@ -67,35 +68,67 @@ class Augmentation:
         """Whether images consist of new pixels afterwards."""
         return bool(self.rotation or self.zoom)
 
-    def draw(self, draws: Draws) -> dict[str, tf.Tensor]:
-        """Returns the random numbers of a step; not to be compiled by XLA, which draws others."""
-        drawn = {}
-        if self.shift:
-            drawn["shift"] = draws.uniform("shift", 2)
-        if self.flip:
-            drawn["flip"] = draws.uniform("flip", 1, 1, 1)
-        return drawn
-
     def __call__(
-        self, images: tf.Tensor, targets: tf.Tensor, drawn: dict[str, tf.Tensor]
+        self, images: tf.Tensor, targets: tf.Tensor, draws: Draws
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns changed images and what the network is to say of them.
 
         Args:
-            images: float32 of shape (examples, height, width, channels), from 0 to 255.
+            images: uint8 or float32 of shape (examples, height, width, channels), from 0 to 255.
             targets: Probabilities, float32 of shape (examples, classes).
-            drawn: What `draw` returned.
+            draws: Random numbers of these examples.
+
+        Returns:
+            Images of the same type, but float32 where they are rotated or zoomed; and targets.
         """
-        if self.shift:
-            height, width = images.shape[1:3]
-            by = tf.cast(drawn["shift"] * (2 * self.shift + 1), tf.int32) - self.shift
-            rows = _mirrored(tf.range(height)[None] + by[:, :1], height)
-            columns = _mirrored(tf.range(width)[None] + by[:, 1:], width)
-            images = tf.gather(images, rows, axis=1, batch_dims=1)
-            images = tf.gather(images, columns, axis=2, batch_dims=1)
+        if not (self.shift or self.flip or self.interpolates):
+            return images, targets
+        # Where each pixel comes from, with a size of 1 along the axes where that is the same.
+        height, width = images.shape[1:3]
+        rows, columns = tf.range(height)[None, :, None], tf.range(width)[None, None]
+        if self.interpolates:
+            rows, columns = self._turned(rows, columns, height, width, draws)
         if self.flip:
-            images = tf.where(drawn["flip"] < 0.5, tf.reverse(images, [2]), images)
-        return images, targets
+            flipped = draws.uniform("flip", 1, 1) < 0.5
+            columns = tf.where(flipped, width - 1 - columns, columns)
+        if self.shift:
+            by = draws.uniform("shift", 2, 1, 1) * (2 * self.shift + 1)
+            by = tf.cast(tf.cast(by, tf.int32) - self.shift, rows.dtype)
+            rows, columns = rows + by[:, 0], columns + by[:, 1]
+        pixels = _interpolated if self.interpolates else _pixels
+        return pixels(images, rows, columns), targets
+
+    def _turned(
+        self, rows: tf.Tensor, columns: tf.Tensor, height: int, width: int, draws: Draws
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns where the pixels of turned and zoomed images come from, float32."""
+        angle = 2 * math.pi * self.rotation * (2 * draws.uniform("rotation", 1, 1) - 1)
+        scale = 1 + self.zoom * (2 * draws.uniform("zoom", 1, 1) - 1)
+        cosine, sine = scale * tf.cos(angle), scale * tf.sin(angle)
+        middle, centre = (height - 1) / 2, (width - 1) / 2
+        down, right = tf.cast(rows, tf.float32) - middle, tf.cast(columns, tf.float32) - centre
+        return middle + cosine * down + sine * right, centre + cosine * right - sine * down
+
+
+def _pixels(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Returns the pixels at whole coordinates."""
+    height, width, channels = images.shape[1:]
+    places = _mirrored(rows, height) * width + _mirrored(columns, width)
+    return tf.gather(tf.reshape(images, (-1, height * width, channels)), places, batch_dims=1)
+
+
+def _interpolated(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Returns what lies between the pixels, bilinearly, float32."""
+    above, before = tf.floor(rows), tf.floor(columns)
+    down, right = (rows - above)[..., None], (columns - before)[..., None]
+    above, before = tf.cast(above, tf.int32), tf.cast(before, tf.int32)
+
+    def row(number: tf.Tensor) -> tf.Tensor:
+        first = tf.cast(_pixels(images, number, before), tf.float32)
+        second = tf.cast(_pixels(images, number, before + 1), tf.float32)
+        return (1 - right) * first + right * second
+
+    return (1 - down) * row(above) + down * row(above + 1)
 
 
 def _mirrored(index: tf.Tensor, size: int) -> tf.Tensor:
