@@ -112,7 +112,7 @@ def test_a_single_split_is_none(data_dir):
 def test_features_that_may_mean_several_things_are_named(data_dir):
     with pytest.raises(
         UsageError,
-        match="found the features id: Tensor, kind: ClassLabel, mirrored: Image, picture: Image$",
+        match="found the features id: Tensor, kind: ClassLabel, mirrored: Image, picture: Image",
     ):
         sources.open_source("tfds:two_pictures", tfds_data_dir=data_dir)
 
