@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from pipeline.beam import accumulators, execution, measures, statistics
+from pipeline.errors import PipelineError
 from pipeline.orchestration.artifact import Context
 from pipeline.records import examples, manifest, protos, tfrecord
 from pipeline.records.example_proto import example_class
@@ -308,7 +309,7 @@ def test_a_pipeline_that_fails_says_so_and_leaves_no_thread():
         raise ValueError("broken element")
 
     with (
-        pytest.raises(ValueError, match="broken element"),
+        pytest.raises(PipelineError, match="^ValueError: broken element$"),
         execution.pipeline(lambda done, total: reports.append(done), "test", 3) as pipeline,
     ):
         _ = pipeline | execution.beam.Create([1]) | execution.beam.Map(fail)
