@@ -309,7 +309,7 @@ def test_a_pipeline_that_fails_says_so_and_leaves_no_thread():
         raise ValueError("broken element")
 
     with (
-        pytest.raises(PipelineError, match="^ValueError: broken element$"),
+        pytest.raises(PipelineError, match=r"^ValueError: broken element$"),
         execution.pipeline(lambda done, total: reports.append(done), "test", 3) as pipeline,
     ):
         _ = pipeline | execution.beam.Create([1]) | execution.beam.Map(fail)
