@@ -79,6 +79,9 @@ class Parameters:
             greatest; None for the centred part that is also evaluated.
         random_shift: Training images are shifted by up to so many pixels each way.
         random_flip: Whether training images are mirrored left to right at random.
+        random_rotation: Training images are turned by up to so large a fraction of the full turn
+            each way.
+        random_zoom: Training images are made larger or smaller by up to so large a fraction.
         cache_mb: Decoded images are kept in memory where a split takes no more than is left of so
             many MiB.
         steps_per_loop: Steps inside one call of the compiled loop.
@@ -114,6 +117,8 @@ class Parameters:
     random_crop: tuple[Share, Share] | None = None
     random_shift: NonNegative = 0
     random_flip: bool = False
+    random_rotation: float = Field(default=0.0, ge=0.0, le=0.5)
+    random_zoom: float = Field(default=0.0, ge=0.0, lt=1.0)
     cache_mb: NonNegative = 2048
     steps_per_loop: Positive = _STEPS_PER_LOOP
     checkpoint_seconds: float = Field(default=300.0, ge=0.0)

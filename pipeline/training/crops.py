@@ -1,4 +1,4 @@
-"""Random parts of images, chosen before the images are decoded."""
+"""Parts of images, chosen before the images are decoded."""
 
 import numpy as np
 
@@ -57,4 +57,23 @@ def boxes(
     # Of n positions each has the same share of [0, 1).
     top = np.floor(where[:, 0] * (height[:, 0] - tall + 1))
     left = np.floor(where[:, 1] * (width[:, 0] - wide + 1))
+    return np.stack([top, left, tall, wide], axis=1).astype(np.int32)
+
+
+def centred(sizes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns the largest centred part of each image that has a shape, as `preprocessing.resize`
+    cuts it.
+
+    Args:
+        sizes: Height and width of each image, shape (images, 2).
+        height: With `width` it gives the shape.
+        width: Pixels, or anything else.
+
+    Returns:
+        int32 of shape (images, 4): top, left, height, width, in pixels.
+    """
+    whole_tall, whole_wide = sizes[:, 0].astype(np.int64), sizes[:, 1].astype(np.int64)
+    tall = np.minimum(whole_tall, np.maximum(1, whole_wide * height // width))
+    wide = np.minimum(whole_wide, np.maximum(1, whole_tall * width // height))
+    top, left = (whole_tall - tall) // 2, (whole_wide - wide) // 2
     return np.stack([top, left, tall, wide], axis=1).astype(np.int32)

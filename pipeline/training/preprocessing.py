@@ -65,8 +65,8 @@ def resize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 
 
 def to_bytes(pixels: tf.Tensor) -> tf.Tensor:
-    """Rounds float32 pixels to uint8."""
-    return tf.saturate_cast(tf.round(pixels), tf.uint8)
+    """Rounds float32 pixels, which lie from 0 to 255, to uint8."""
+    return tf.cast(tf.round(pixels), tf.uint8)
 
 
 def normalize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
