@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import config as tf_config
 
 from pipeline import files
 from pipeline.components.trainer import Parameters
@@ -20,7 +19,16 @@ from pipeline.errors import DataError, Stopped, UsageError
 from pipeline.orchestration import fingerprint
 from pipeline.orchestration.artifact import Context
 from pipeline.records.manifest import Manifest
-from pipeline.training import network, order, precision, records, settings, strategy
+from pipeline.training import (
+    determinism,
+    network,
+    optimization,
+    order,
+    precision,
+    records,
+    settings,
+    strategy,
+)
 from pipeline.training.augmentation import Augmentation
 from pipeline.training.checkpoint import Checkpoint, Checkpoints
 from pipeline.training.inputs import Images, Share
@@ -48,7 +56,8 @@ class Trained:
     """What a training leaves.
 
     Args:
-        model: Maps preprocessed images to class probabilities, and computes in float32.
+        model: Of the chief, maps preprocessed images to class probabilities, and computes in
+            float32. Of other workers, what they trained.
         figures: Loss and accuracy, on both splits where there are two, after `epoch`; and the
             share of the time that steps waited for their input.
         epoch: The number of the epoch after which the weights were taken, from 1.
@@ -99,7 +108,7 @@ def train(
     if deterministic is None:
         deterministic = not strategy.has_gpu()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_determinism(deterministic))
+        stack.enter_context(determinism.held(deterministic))
         interruption = stack.enter_context(Interruption())
         splits = {}
         for split in ("train", "eval"):
@@ -163,9 +172,15 @@ class _Training:
             self.model = network.build(
                 parameters, len(contents.classes), self._precision.policy, synchronized
             )
-            optimizer = _optimizer(parameters, self._steps_per_epoch, self._steps)
+            optimizer = optimization.optimizer(parameters, self._steps_per_epoch, self._steps)
             scaled = self._precision.policy == precision.FLOAT16
             loss_scale = precision.LossScale() if scaled else None
+        augmentation = Augmentation(
+            parameters.random_shift,
+            parameters.random_flip,
+            parameters.random_rotation,
+            parameters.random_zoom,
+        )
         self._loop = Loop(
             chosen,
             self.model,
@@ -175,7 +190,7 @@ class _Training:
                 expected,
                 parameters.weight_decay,
                 parameters.label_smoothing,
-                Augmentation(parameters.random_shift, parameters.random_flip),
+                augmentation,
                 parameters.seed,
             ),
             loss_scale=loss_scale,
@@ -184,7 +199,13 @@ class _Training:
             deterministic=deterministic,
         )
         self._images = {
-            "train": Images(splits["train"], expected, parameters.random_crop, parameters.seed)
+            "train": Images(
+                splits["train"],
+                expected,
+                parameters.random_crop,
+                parameters.seed,
+                augmentation.interpolates,
+            )
         }
         if "eval" in splits:
             self._images["eval"] = Images(splits["eval"], expected)
@@ -222,7 +243,7 @@ class _Training:
             KeyboardInterrupt: Ctrl-C.
         """
         images = self._images["train"]
-        weights = _class_weights(self._parameters.class_weights, images.labels)
+        weights = optimization.class_weights(self._parameters.class_weights, images.labels)
         rows = self._order(images)
         batches = self._distributed(
             lambda share: images.training(rows, share, self._step, self._steps, weights)
@@ -258,21 +279,22 @@ class _Training:
     def finish(self, destination: Path) -> Trained:
         """Writes what is kept beside the model, and returns what was trained."""
         figures = dict(self._shown)
+        if self._worker:
+            return Trained(self.model, figures, self._parameters.epochs, self._worker)
         if self._parameters.export == "best" and self._best:
             figures = dict(self._best["figures"])
             if self._best["step"] != self._step:
                 self._restore(self._checkpoints.load(self._best["step"]))
         if self._looped:
             figures["input_wait"] = self._waited / self._looped
-        if not self._worker:
-            files.write_json(destination / SETTINGS, self._settings)
-            logs = self._state / TENSORBOARD
-            if logs.is_dir():
-                shutil.copytree(logs, destination / TENSORBOARD)
+        files.write_json(destination / SETTINGS, self._settings)
+        logs = self._state / TENSORBOARD
+        if logs.is_dir():
+            shutil.copytree(logs, destination / TENSORBOARD)
         with self._loop.averaged():
             served = network.served(self._parameters, self.model)
         epoch = self._step // self._steps_per_epoch
-        return Trained(served, figures, epoch, self._worker)
+        return Trained(served, figures, epoch)
 
     def _latest(self) -> Checkpoint | None:
         """Returns the checkpoint to go on from, the same for all workers."""
@@ -417,40 +439,3 @@ def _fingerprint(contents: Manifest, parameters: Parameters, expected: Preproces
     return fingerprint.digest(
         [asdict(parameters), asdict(expected), list(contents.classes), splits]
     )
-
-
-def _class_weights(kind: str, labels: np.ndarray) -> np.ndarray | None:
-    """Returns what an example of each class counts: on average over the examples 1."""
-    if kind == "none":
-        return None
-    counts = np.bincount(labels)
-    return (len(labels) / (len(counts) * counts)).astype(np.float32)
-
-
-@contextlib.contextmanager
-def _determinism(wanted: bool) -> Iterator[None]:
-    """Holds TensorFlow's operations to be deterministic inside, if wanted."""
-    before = tf_config.is_op_determinism_enabled()
-    if not wanted or before:
-        yield
-        return
-    tf.config.experimental.enable_op_determinism()
-    try:
-        yield
-    finally:
-        # There is no public way back, and what comes afterwards did not ask for it.
-        tf_config.disable_op_determinism()
-
-
-def _optimizer(
-    parameters: Parameters, steps_per_epoch: int, steps: int
-) -> keras.optimizers.Optimizer:
-    warmup = min(steps - 1, round(parameters.warmup_epochs * steps_per_epoch))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        # The first step of a warm-up from 0 would do nothing.
-        initial_learning_rate=parameters.learning_rate / max(1, warmup),
-        decay_steps=max(1, steps - warmup),
-        warmup_target=parameters.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    return keras.optimizers.SGD(schedule, momentum=parameters.momentum, nesterov=True)

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.components.trainer import CUSTOM, Parameters
+from pipeline.errors import UsageError
 from pipeline.training import strategy
 from pipeline.training.inputs import Images
 from pipeline.training.precision import Precision
@@ -37,7 +38,15 @@ def xla(asked: bool | None, gpu: bool, synchronized: bool) -> Xla:
         asked: What the parameters say.
         gpu: Whether there is a GPU: on CPUs oneDNN's operations are faster.
         synchronized: Whether batch normalisation communicates between replicas.
+
+    Raises:
+        UsageError: It is asked for, and cannot be.
     """
+    if asked and synchronized and not gpu:
+        raise UsageError(
+            "trainer.xla true: on CPUs XLA cannot synchronise batch normalisation over replicas; "
+            "set trainer.bn_synchronized to false or leave trainer.xla out"
+        )
     if asked is not None:
         return Xla(asked, "as configured")
     if not gpu:

@@ -13,10 +13,10 @@ from pipeline.errors import DataError, UsageError
 from pipeline.orchestration.artifact import Context
 from pipeline.records import manifest, protos
 from pipeline.serving.predictor import Predictor
+from pipeline.training import optimization
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.loop import Loop
 from pipeline.training.preprocessing import Preprocessing, preprocess
-from pipeline.training.session import _class_weights
 from tests.pipeline import builders
 from tests.pipeline.training import data
 
@@ -198,9 +198,9 @@ def test_class_weights_and_balanced_sampling_help_the_rare_class(tmp_path):
     images += [data.example(3 * n + 2) for n in range(3)]
     written = data.write(tmp_path / "examples", 1, images, train=48)
     labels = np.array([image.label for image in images])
-    weights = _class_weights("balanced", labels)
+    weights = optimization.class_weights("balanced", labels)
     np.testing.assert_allclose(weights * np.bincount(labels), [16, 16, 16])
-    assert _class_weights("none", labels) is None
+    assert optimization.class_weights("none", labels) is None
     for changes in ({"class_weights": "balanced"}, {"sampling": "balanced"}):
         outcome, _, _ = run(tmp_path / next(iter(changes)), written, epochs=1, **changes)
         assert "parameters" in outcome.result
@@ -255,6 +255,12 @@ def test_parameters_that_contradict_themselves_are_refused(changes):
 def test_a_batch_that_the_replicas_cannot_share_is_refused(tmp_path, examples, two_replicas):
     with pytest.raises(UsageError, match=r"batch_size 15: cannot be shared out .* 2 replicas"):
         run(tmp_path, examples, strategy="mirrored", batch_size=15)
+
+
+@pytest.mark.slow
+def test_xla_is_refused_where_it_cannot_be(tmp_path, examples, two_replicas):
+    with pytest.raises(UsageError, match=r"trainer\.xla true: on CPUs XLA cannot synchronise"):
+        run(tmp_path, examples, strategy="mirrored", xla=True)
 
 
 @pytest.mark.slow

@@ -209,6 +209,19 @@ def test_a_loss_that_is_not_finite_names_the_steps():
         list(itertools.islice(loop.fit(batches(chosen, weights=weights), 0, 6, 6, 2), 3))
 
 
+@pytest.mark.slow
+def test_xla_computes_the_same_of_the_same_images():
+    losses = []
+    for jit_compile in (False, True):
+        loop, _, chosen = make(
+            "one_device",
+            augmentation=Augmentation(shift=2, flip=True),
+            loop={"jit_compile": jit_compile},
+        )
+        losses.append([progress.loss for progress in train(loop, chosen, 4)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
 def per_replica(variable):
     """The values of a variable on each replica."""
     return [np.asarray(v) for v in getattr(variable.value, "values", [variable.value])]
