@@ -146,7 +146,6 @@ def run(
         version=source.version,
         split_names=json.dumps(list(written.splits)),
         official_splits=json.dumps(list(_official(parameters, source))),
-        classes=json.dumps(written.classes),
         file_format=written.file_format,
         payload_format=written.payload_format,
     )

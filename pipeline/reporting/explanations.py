@@ -21,6 +21,7 @@ class Reason:
 
 
 _FORMAT = "format_"
+_UNEXPECTED = "unexpected_"
 
 _REASONS = {
     "empty": Reason("The file has no bytes at all.", "Copy or download it again, or delete it."),
@@ -81,6 +82,20 @@ _REASONS = {
         "cannot be trusted or even counted.",
         "Bring the file again.",
     ),
+    "record_damaged": Reason(
+        "The record's checksum does not match its bytes.", "Bring the TFRecord file again."
+    ),
+    "several_values": Reason(
+        "The record has several images, labels or groups where there may be one.",
+        "Write one record for each image.",
+    ),
+    "not_utf8": Reason(
+        "The row, or the class in the record, is not text in UTF-8.", "Save it in UTF-8."
+    ),
+    "unknown_scheme": Reason(
+        "Nothing that is installed can read a URI of this kind.",
+        "Install what reads it, such as apache-beam[gcp] for gs://, or copy the files.",
+    ),
     "killed_its_reader": Reason(
         "The process that decoded this image died: it ran out of memory, or a decoder crashed.",
         "Look at it with care; a file that crashes a decoder may be meant to.",
@@ -98,6 +113,12 @@ def explain(code: str) -> Reason:
             f"It is a {code.removeprefix(_FORMAT).upper()} image; JPEG, PNG, GIF, BMP and WebP are "
             "read.",
             "Convert it to PNG or JPEG.",
+        )
+    if code.startswith(_UNEXPECTED):
+        return Reason(
+            f"The decoder failed with {code.removeprefix(_UNEXPECTED)}.",
+            "Save the image anew; a decoder should not fail like that on any file.",
+            harmless=False,
         )
     return Reason("This reason has no explanation here.", "Look at the file itself.")
 
