@@ -33,7 +33,7 @@ def test_a_file_and_overrides_are_read(tmp_path):
         ("trainer.zzz=3", r"unknown key 'trainer.zzz'; expected one of model, "),
         ("trainer.epochs=many", "trainer.epochs: input should be a valid integer.*found 'many'"),
         ("trainer.epochs=0", "trainer.epochs: input should be greater than or equal to 1; found 0"),
-        ("trainer.precision=float8", "'float32' or 'mixed_bfloat16'; found 'float8'"),
+        ("trainer.precision=float8", "'mixed_bfloat16' or 'mixed_float16'; found 'float8'"),
         ("trainer=3", "trainer: input should be a dictionary.*found 3"),
         ("trainer.epochs", "expected KEY=VALUE"),
         ("=3", "expected KEY=VALUE"),
