@@ -265,11 +265,13 @@ class Loop:
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
             wait = self._clock() - begin
         if self._loss_scale is None:
-            results = self._strategy.run(self._replica_step, (batch,))
-            return self._sum(results[0]), self._sum(results[1]), wait, tf.constant(1.0)
+            # One reduction for both: between machines each takes its time.
+            loss, correct = tf.unstack(self._sum(self._strategy.run(self._replica_step, (batch,))))
+            return loss, correct, wait, tf.constant(1.0)
 
-        loss, correct, gradients, bad, before = self._strategy.run(self._scaled_step, (batch,))
-        finite = tf.equal(self._sum(bad), 0.0)  # on all replicas, or the step is none
+        results, gradients, before = self._strategy.run(self._scaled_step, (batch,))
+        loss, correct, bad = tf.unstack(self._sum(results))
+        finite = tf.equal(bad, 0.0)  # on all replicas, or the step is none
 
         def apply() -> tf.Tensor:
             self._strategy.run(self._apply, (gradients,))
@@ -282,13 +284,8 @@ class Loop:
             return tf.constant(0.0)
 
         applied = tf.cond(finite, apply, skip)
-        nothing = tf.constant(0.0)
-        return (
-            tf.where(finite, self._sum(loss), nothing),
-            tf.where(finite, self._sum(correct), nothing),
-            wait,
-            applied,
-        )
+        loss, correct = (tf.where(finite, total, 0.0) for total in (loss, correct))
+        return loss, correct, wait, applied
 
     def _clock(self) -> tf.Tensor:
         """Returns seconds, float64. TensorFlow has no clock where operations are deterministic."""
@@ -296,10 +293,10 @@ class Loop:
             return tf.timestamp()
         return tf.ensure_shape(tf.numpy_function(time.perf_counter, [], tf.float64), ())
 
-    def _replica_step(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+    def _replica_step(self, batch: Batch) -> tf.Tensor:
         loss, correct, gradients = self._compute(batch, 1.0)
         self._apply(gradients)
-        return loss, correct
+        return tf.stack([loss, correct])
 
     def _scaled_step(self, batch: Batch) -> tuple:
         """A step without its end: also whether a gradient is not finite, and what to restore."""
@@ -308,7 +305,8 @@ class Loop:
         loss, correct, gradients = self._compute(batch, factor)
         gradients = [gradient / factor for gradient in gradients]
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
-        return loss, correct, gradients, 1.0 - tf.cast(finite, tf.float32), before
+        results = tf.stack([loss, correct, 1.0 - tf.cast(finite, tf.float32)])
+        return results, gradients, before
 
     def _gradients(self, batch: Batch, factor: tf.Tensor | float) -> tuple:
         """Returns this replica's part of the loss, its hits, and the gradients times `factor`."""
