@@ -3,7 +3,8 @@ import shutil
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.records import datasets, manifest, tfrecord
+from pipeline.records import manifest, tfrecord
+from pipeline.training import records
 from tests.pipeline import builders
 
 
@@ -26,7 +27,7 @@ def _refused(root, match):
         manifest.verify(root, contents)
     # Who reads records for training is refused as well, and not only who asks.
     with pytest.raises(DataError, match=match):
-        datasets.encoded(root, "train")
+        records.open_split(root, manifest.load(root), "train")
 
 
 def _shard(root):

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from pipeline import files
-from pipeline.records import datasets, manifest, tfds_metadata, tfrecord
+from pipeline.records import manifest, tfds_metadata, tfrecord
 from pipeline.records.examples import ImageExample, serialize
 from tests.pipeline import builders
 
@@ -103,12 +103,12 @@ def test_pixels_and_labels_come_as_pairs_and_as_training_sees_them(artifact):
     pairs = tfds.load(
         "photos:1.0.0", data_dir=root / "tfds", split="eval", as_supervised=True
     ).as_numpy_iterator()
-    ours = datasets.encoded(root, "eval").as_numpy_iterator()
+    ours = manifest.examples_of(root, manifest.load(root), "eval")
     import tensorflow as tf
 
-    for (pixels, label), (encoded, expected) in zip(pairs, ours, strict=True):
-        assert label == expected
-        np.testing.assert_array_equal(pixels, tf.io.decode_image(encoded, channels=3))
+    for (pixels, label), example in zip(pairs, ours, strict=True):
+        assert label == example.label
+        np.testing.assert_array_equal(pixels, tf.io.decode_image(example.encoded, channels=3))
 
 
 def test_slices_are_taken_across_shards_and_splits(artifact):
