@@ -81,7 +81,10 @@ class Augmentation:
         Returns:
             Images of the same type, but float32 where they are rotated or zoomed; and targets.
         """
-        if not (self.shift or self.flip or self.interpolates):
+        if not (self.shift or self.interpolates):
+            if self.flip:  # which takes half as long as to look up where each pixel comes from
+                flipped = draws.uniform("flip", 1, 1, 1) < 0.5
+                images = tf.where(flipped, tf.reverse(images, [2]), images)
             return images, targets
         # Where each pixel comes from, with a size of 1 along the axes where that is the same.
         height, width = images.shape[1:3]

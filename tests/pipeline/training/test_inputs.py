@@ -11,6 +11,7 @@ from pipeline.training.order import Shuffled
 from pipeline.training.preprocessing import Preprocessing, normalize, preprocess, resize
 from tests.pipeline import builders
 
+_SIZES = ((40, 30), (21, 64), (20, 30), (1, 7), (90, 3), (9, 500))
 _EXPECTED = Preprocessing(height=6, width=6, mean=(0.0,) * 3, std=(1.0,) * 3)
 
 
@@ -165,6 +166,26 @@ def test_random_parts_of_pictures_that_are_no_jpegs():
     files = Memory([builders.encode(builders.noise(n, 9, 11)) for n in range(3)])
     batches = training(Images(files, _EXPECTED, (0.1, 0.5)), Share(3))
     assert len(np.unique(np.stack([batch.images[0] for batch in batches]), axis=0)) == len(batches)
+
+
+def test_what_is_interpolated_again_is_decoded_quickly_and_shows_what_is_evaluated():
+    """To the bit where the format leaves no choice, or where it is decoded once for all steps."""
+    target = Preprocessing(height=20, width=30, mean=(0.0,) * 3, std=(1.0,) * 3)
+    pixels = [builders.noise(n, height, width) for n, (height, width) in enumerate(_SIZES)]
+    files = Memory([builders.encode(picture) for picture in pixels])
+    (exact,) = Images(files, target).evaluation(Share(len(_SIZES)))
+    (batch,) = training(Images(files, target, interpolated=True), Share(len(_SIZES)), 0, 1)
+    np.testing.assert_array_equal(batch.images, exact.images.numpy()[batch.labels])
+
+    files = photos(4, 48, 160, subsampling=0)
+    (exact,) = Images(files, target).evaluation(Share(4))
+    images = Images(files, target, interpolated=True)
+    (batch,) = training(images, Share(4), 0, 1)
+    difference = batch.images.astype(int) - exact.images.numpy()[batch.labels]
+    assert 0 < np.abs(difference).mean() < 8  # of 255, at hard edges
+    images.cache()
+    (batch,) = training(images, Share(4), 0, 1)
+    np.testing.assert_array_equal(batch.images, exact.images.numpy()[batch.labels])
 
 
 def test_what_is_cut_out_each_time_is_not_kept_in_memory():

@@ -114,7 +114,7 @@ def test_two_replicas_learn_what_one_learns():
             name,
             weight_decay=1e-2,
             label_smoothing=0.1,
-            augmentation=Augmentation(shift=2, flip=True),
+            augmentation=Augmentation(shift=2, flip=True, rotation=0.1, zoom=0.2),
             loop={"ema_decay": 0.9},
         )
         weights = np.linspace(0.5, 1.5, 24).astype(np.float32)
