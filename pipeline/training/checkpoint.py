@@ -179,7 +179,8 @@ class Checkpoints:
         steps = self.steps()
         intact = f"the checkpoint of step {steps[-1]:,} is intact" if steps else "there is no other"
         if isinstance(error, OSError) and error.errno in _FULL:
-            free = shutil.disk_usage(self.directory).free
+            nearest = next(p for p in (self.directory, *self.directory.parents) if p.exists())
+            free = shutil.disk_usage(nearest).free
             what = (
                 f"no space for a checkpoint of {size / _MIB:.1f} MiB ({free / _MIB:.1f} MiB free)"
             )

@@ -60,7 +60,7 @@ class Records:
         self.sizes = sizes
         self.jpeg = jpeg
         self._files = files
-        self._places = list(zip(shard.tolist(), offsets.tolist(), lengths.tolist(), strict=True))
+        self._shard, self._offsets, self._lengths = shard, offsets, lengths
         _allow_open_files(len(files))
         self._descriptors = [os.open(path, os.O_RDONLY) for path in files]
 
@@ -79,8 +79,8 @@ class Records:
             DataError: A shard was cut after it was verified.
         """
         found = np.empty(len(rows), object)
-        for number, row in enumerate(rows.tolist()):
-            shard, offset, length = self._places[row]
+        places = (column[rows].tolist() for column in (self._shard, self._offsets, self._lengths))
+        for number, (shard, offset, length) in enumerate(zip(*places, strict=True)):
             content = os.pread(self._descriptors[shard], length, offset)
             if len(content) != length:
                 raise DataError(

@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,19 +116,26 @@ def train(
                 opened = records.open_split(root, contents, split)
                 splits[split] = stack.enter_context(contextlib.closing(opened))
         state = context.state or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(_stopped_by_lost_worker(chosen))
         training = _Training(
             chosen, splits, contents, parameters, expected, deterministic, state, context
         )
-        try:
-            training.run(interruption)
-        except _LOST_WORKER as error:
-            if strategy.workers(chosen) == 1:
-                raise
-            raise Stopped(
-                "another worker has gone; start all of them again, and the training goes on from "
-                f"its last checkpoint ({str(error).strip().splitlines()[-1]})"
-            ) from error
+        training.run(interruption)
         return training.finish(destination)
+
+
+@contextlib.contextmanager
+def _stopped_by_lost_worker(chosen: tf.distribute.Strategy) -> Iterator[None]:
+    """Raises Stopped in place of what TensorFlow raises when another worker has died."""
+    try:
+        yield
+    except _LOST_WORKER as error:
+        if strategy.workers(chosen) == 1:
+            raise
+        raise Stopped(
+            "another worker has gone; start all of them again, and the training goes on from its "
+            f"last checkpoint ({str(error).strip().splitlines()[-1]})"
+        ) from error
 
 
 class _Training:
@@ -244,18 +251,14 @@ class _Training:
         """
         images = self._images["train"]
         weights = optimization.class_weights(self._parameters.class_weights, images.labels)
-        rows = self._order(images)
+        rows, start = self._order(images), self._step
         batches = self._distributed(
-            lambda share: images.training(rows, share, self._step, self._steps, weights)
+            lambda share: images.training(rows, share, start, self._steps, weights)
         )
         held_out = self._held_out()
         logs = Logs(self._state / TENSORBOARD) if not self._worker else None
         rounds = self._loop.fit(
-            batches,
-            self._step,
-            self._steps,
-            self._steps_per_epoch,
-            self._parameters.steps_per_loop,
+            batches, start, self._steps, self._steps_per_epoch, self._parameters.steps_per_loop
         )
         with contextlib.closing(rounds), contextlib.closing(logs or contextlib.ExitStack()):
             self._context.progress(self._step, self._steps, **self._shown)
