@@ -89,6 +89,8 @@ class Parameters:
             one; 0 for never.
         checkpoint_steps: And whenever so many steps have been done; 0 for never.
         keep_last: How many checkpoints are kept.
+        profile_steps: The first and the last step that TensorFlow's profiler watches, for
+            TensorBoard; None for none.
         export: The weights after the last epoch, or those of the epoch with the best accuracy on
             the split `eval`.
         seed: Determines initialisation, order and augmentation.
@@ -124,6 +126,7 @@ class Parameters:
     checkpoint_seconds: float = Field(default=300.0, ge=0.0)
     checkpoint_steps: NonNegative = 0
     keep_last: Positive = 2
+    profile_steps: tuple[Positive, Positive] | None = None
     export: Literal["last", "best"] = "last"
     seed: NonNegative = 0
 
@@ -135,6 +138,11 @@ class Parameters:
             raise ValueError(
                 f"random_shift must be at most the image size {list(self.image_size)}, "
                 f"not {self.random_shift}"
+            )
+        if self.profile_steps and self.profile_steps[0] > self.profile_steps[1]:
+            raise ValueError(
+                "profile_steps must be the first and then the last step, "
+                f"not {list(self.profile_steps)}"
             )
         if self.random_crop and self.random_crop[0] > self.random_crop[1]:
             raise ValueError(

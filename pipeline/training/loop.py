@@ -234,6 +234,10 @@ class Loop:
         finally:
             self._swap()
 
+    def seen(self, batch: Batch) -> tf.Tensor:
+        """Returns what the network sees of a training batch: float32, augmented and normalised."""
+        return self._prepare(batch)[0]
+
     def _require_finite(self, loss: float, first: int, last: int) -> None:
         if self._loss_scale:
             if float(self._loss_scale.factor.numpy()) >= 1.0:

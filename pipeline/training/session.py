@@ -35,12 +35,14 @@ from pipeline.training.inputs import Images, Share
 from pipeline.training.interruption import Interruption
 from pipeline.training.loop import Loop, Objective
 from pipeline.training.preprocessing import Preprocessing
-from pipeline.training.telemetry import Logs
+from pipeline.training.telemetry import Logs, Profiler
 
 TENSORBOARD = "tensorboard"
 SETTINGS = "settings.json"
 
 _MIB = 1 << 20
+# How often images are shown while training, and how many at most.
+_SAMPLES, _SHOWN = 10, 16
 _POLICIES = (precision.FLOAT32, precision.BFLOAT16, precision.FLOAT16)
 # What TensorFlow raises when another worker has died.
 _LOST_WORKER = (
@@ -154,6 +156,8 @@ class _Training:
     ):
         self._strategy = chosen
         self._parameters = parameters
+        self._expected = expected
+        self._classes = contents.classes
         self._context = context
         self._state = state
         self._worker = strategy.worker(chosen)
@@ -256,11 +260,13 @@ class _Training:
             lambda share: images.training(rows, share, start, self._steps, weights)
         )
         held_out = self._held_out()
-        logs = Logs(self._state / TENSORBOARD) if not self._worker else None
+        logs = None if self._worker else self._logs(rows)
         rounds = self._loop.fit(
             batches, start, self._steps, self._steps_per_epoch, self._parameters.steps_per_loop
         )
-        with contextlib.closing(rounds), contextlib.closing(logs or contextlib.ExitStack()):
+        with contextlib.closing(logs or contextlib.ExitStack()), contextlib.closing(rounds):
+            if logs:
+                logs.begin(self._step, self._settings, self.model)
             self._context.progress(self._step, self._steps, **self._shown)
             self._evaluate_if_due(held_out, logs)
             for progress in rounds:
@@ -355,6 +361,23 @@ class _Training:
     def _held_out(self) -> tf.data.Dataset | None:
         images = self._images.get("eval")
         return self._distributed(images.evaluation) if images else None
+
+    def _logs(self, rows: order.Order) -> Logs:
+        """Returns where the training is logged."""
+        size, expected = self._parameters.batch_size, self._expected
+        # As if the batch were that of so many replicas, of which the first is shown.
+        shown = max(number for number in range(1, _SHOWN + 1) if size % number == 0)
+        share = Share(size, size // shown)
+
+        def samples(step: int) -> np.ndarray:
+            (batch,) = self._images["train"].training(rows, share, step, step + 1)
+            return self._loop.seen(batch).numpy() * expected.std + expected.mean
+
+        directory, profiler = self._state / TENSORBOARD, None
+        if steps := self._parameters.profile_steps:
+            profiler = Profiler(directory / "train", steps, self._parameters.steps_per_loop)
+        every = self._steps_per_epoch * max(1, self._parameters.epochs // _SAMPLES)
+        return Logs(directory, self._classes, self._step, self._evaluated, samples, every, profiler)
 
     def _evaluate_if_due(self, held_out: tf.data.Dataset | None, logs: Logs | None) -> bool:
         """Evaluates at the end of an epoch, once; returns whether it is the best so far."""
