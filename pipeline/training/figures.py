@@ -43,7 +43,7 @@ def grid(images: np.ndarray) -> np.ndarray:
 
 def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> "Figure":
     """Draws a confusion matrix: rows are true classes, columns what was predicted, and a cell is
-    the darker the greater its share of the row is.
+    the darker the greater its share of the row is. Cells of nothing stay empty.
 
     Args:
         counts: Number of images, shape (classes, classes).
@@ -70,9 +70,9 @@ def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> "Figure":
         axes.set_yticks(range(number), names, parse_math=False)
     if number <= _WITH_COUNTS:
         style = {"ha": "center", "va": "center", "size": 10 if counts.max() < 1e4 else 7}
-        for (row, column), count in np.ndenumerate(counts):
+        for row, column in np.argwhere(counts):
             color = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, f"{count}", color=color, **style)
+            axes.text(column, row, str(counts[row, column]), color=color, **style)
     return figure
 
 

@@ -41,7 +41,7 @@ TENSORBOARD = "tensorboard"
 SETTINGS = "settings.json"
 
 _MIB = 1 << 20
-# How often images are shown while training, and how many at most.
+# How often images are shown while training, and how many, at most.
 _SAMPLES, _SHOWN = 10, 16
 _POLICIES = (precision.FLOAT32, precision.BFLOAT16, precision.FLOAT16)
 # What TensorFlow raises when another worker has died.
@@ -376,7 +376,7 @@ class _Training:
         directory, profiler = self._state / TENSORBOARD, None
         if steps := self._parameters.profile_steps:
             profiler = Profiler(directory / "train", steps, self._parameters.steps_per_loop)
-        every = self._steps_per_epoch * max(1, self._parameters.epochs // _SAMPLES)
+        every = self._steps_per_epoch * -(-self._parameters.epochs // _SAMPLES)
         return Logs(directory, self._classes, self._step, self._evaluated, samples, every, profiler)
 
     def _evaluate_if_due(self, held_out: tf.data.Dataset | None, logs: Logs | None) -> bool:
