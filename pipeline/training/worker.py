@@ -112,6 +112,8 @@ def _passing_on_signals(process: subprocess.Popen) -> Iterator[None]:
 def _listen(lines: TextIO, context: Context) -> dict[str, Any] | None:
     """Shows what the process tells, and returns the last thing: how it ended, if it said so."""
     for line in lines:
+        if not line.endswith("\n"):
+            break  # it died while it wrote
         message = json.loads(line)
         match message.pop("kind"):
             case "say":
