@@ -1,6 +1,6 @@
 """The residual network family for Keras 3."""
 
-from keras_resnet import analysis, constructors, layers
+from keras_resnet import analysis, constructors, layers, recipes
 from keras_resnet.config import ResNetConfig
 from keras_resnet.constructors import *
 from keras_resnet.factory import ResNet
@@ -18,5 +18,6 @@ __all__ = [
     "features",
     "layers",
     "list_models",
+    "recipes",
 ]
 __all__ += constructors.__all__
