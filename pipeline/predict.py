@@ -1,6 +1,7 @@
 """Predictions for files that a person has, as lines to print."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from pipeline import quiet
@@ -31,25 +32,12 @@ def lines(images: Sequence[Path], model: Path, top: int) -> Iterator[tuple[str, 
     width = max(len(str(image)) for image in images)
     for start in range(0, len(images), _BATCH):
         chunk = images[start : start + _BATCH]
-        for path, answer in zip(chunk, _classify(loaded, chunk), strict=True):
-            if answer is None:
-                yield f"{path}: not an image that can be decoded", False
+        prediction = loaded([path.read_bytes() for path in chunk])
+        answers = zip(prediction.classes, prediction.scores.tolist(), strict=True)
+        for path, error, answer in zip(chunk, prediction.errors, answers, strict=True):
+            if error:
+                yield f"{path}: not an image that can be decoded ({error})", False
             else:
-                classes = "  ".join(f"{name} {score:.2%}" for name, score in answer[:top])
+                best = zip(*answer, strict=True)
+                classes = "  ".join(f"{name} {score:.2%}" for name, score in islice(best, top))
                 yield f"{path!s:<{width}}  {classes}", True
-
-
-def _classify(loaded, paths: Sequence[Path]) -> list[list[tuple[str, float]] | None]:
-    import tensorflow as tf
-
-    try:
-        prediction = loaded([path.read_bytes() for path in paths])
-    except tf.errors.InvalidArgumentError:
-        # One bad file spoils its batch: ask about each alone.
-        if len(paths) == 1:
-            return [None]
-        return [answer for path in paths for answer in _classify(loaded, [path])]
-    return [
-        list(zip(names, scores, strict=True))
-        for names, scores in zip(prediction.classes, prediction.scores.tolist(), strict=True)
-    ]

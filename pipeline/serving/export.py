@@ -1,44 +1,71 @@
 """Writes a trained network as a SavedModel that takes image files and gives named classes."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from pipeline.training.preprocessing import Preprocessing, preprocess
+from pipeline.errors import DataError
+from pipeline.serving import rows
+from pipeline.serving.network import Network, of
+from pipeline.training.preprocessing import CHANNELS, Preprocessing, normalize, resize
 
-SIGNATURE = "serving_default"
-INPUT = "image_bytes"
+FILES, EXAMPLES, IMAGES, FEATURES = "serving_default", "serve_examples", "serve_images", "features"
 TOP = 5
+CLASSES_FILE = "classes.txt"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What has been written.
+
+    Args:
+        signatures: Their names.
+        notices: What a person should know, such as a signature that is left out.
+    """
+
+    signatures: tuple[str, ...]
+    notices: tuple[str, ...]
 
 
 class ServedModel(tf.Module):
     """The network with everything that turns files into answers, inside one graph.
 
+    Every signature takes a batch of any size. A row that is bad has zeros and empty names, and in
+    `error` the reason, one of ingest's codes or `not_decodable` or `not_an_example`; the others
+    have the empty string there.
+
     Args:
-        model: Maps the preprocessed images to class probabilities.
-        classes: The class names in label order.
+        network: Maps what is preprocessed to class probabilities and an embedding.
+        classes_file: The class names in label order, one in each line. Becomes an asset.
         preprocessing: What the network expects.
+        top: How many classes are named.
     """
 
-    def __init__(self, model: keras.Model, classes: Sequence[str], preprocessing: Preprocessing):
+    def __init__(
+        self, network: Network, classes_file: Path, preprocessing: Preprocessing, top: int
+    ):
         super().__init__()
-        self._model = model
-        self._preprocessing = preprocessing
-        self._top = min(TOP, len(classes))
+        self._network = network.call
         # `Model.export` would write every variable twice; TensorFlow's own tracking does not.
-        self.network_variables = [variable.value for variable in model.variables]
-        self.classes = tf.constant(list(classes))
+        self.network_variables = network.variables
+        self._preprocessing = preprocessing
+        self._top = top
+        lines = tf.lookup.TextFileInitializer(
+            str(classes_file),
+            tf.int64,
+            tf.lookup.TextFileIndex.LINE_NUMBER,
+            tf.string,
+            tf.lookup.TextFileIndex.WHOLE_LINE,
+        )
+        self.classes = tf.lookup.StaticHashTable(lines, default_value="")
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == "_model":
-            # Not tracked: a Keras model would bring its training functions along.
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=INPUT)])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False
+    )
     def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies image files.
 
@@ -47,21 +74,115 @@ class ServedModel(tf.Module):
 
         Returns:
             `probabilities`, float32 (batch, classes) in label order; `classes`, strings
-            (batch, k), and `scores`, float32 (batch, k): the k most probable, best first.
+            (batch, k), and `scores`, float32 (batch, k): the k most probable, best first; `error`,
+            strings (batch,).
         """
-        images = preprocess(image_bytes, self._preprocessing)
-        probabilities = tf.cast(self._model(images, training=False), tf.float32)
+        return self._classify(*rows.images(image_bytes, self._preprocessing))
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.string, name="examples")], autograph=False
+    )
+    def serve_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Classifies the images in serialized `tf.train.Example`s.
+
+        Args:
+            examples: Strings of shape (batch,), as ExampleGen writes them; `image/encoded` is read.
+
+        Returns:
+            As `serve`.
+        """
+        encoded, missing = rows.encoded_in(examples)
+        images, error = rows.images(encoded, self._preprocessing)
+        return self._classify(images, tf.where(missing == "", error, missing))
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, None, CHANNELS], tf.uint8, name="images")],
+        autograph=False,
+    )
+    def serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Classifies pixels.
+
+        They are 8-bit as those of files are: with floating-point numbers nobody could tell whether
+        they go to 1 or to 255, or are normalised already.
+
+        Args:
+            images: RGB, uint8 of shape (batch, height, width, 3), of any size above 0.
+
+        Returns:
+            As `serve`.
+        """
+        pixels = resize(images, self._preprocessing)
+        return self._classify(pixels, tf.fill([tf.shape(images)[0]], ""))
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False
+    )
+    def embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Computes what the classifier sees: for search, clustering and small classifiers.
+
+        Args:
+            image_bytes: Strings of shape (batch,), as for `serve`.
+
+        Returns:
+            `features`, float32 (batch, channels); `error`, strings (batch,).
+        """
+        images, error = rows.images(image_bytes, self._preprocessing)
+        features = self._network(normalize(images, self._preprocessing))["features"]
+        good = (error == "")[:, None]
+        return {"features": tf.where(good, features, 0.0), "error": error}
+
+    def _classify(self, images: tf.Tensor, error: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = self._network(normalize(images, self._preprocessing))["probabilities"]
         scores, indices = tf.math.top_k(probabilities, self._top)
+        names = self.classes.lookup(tf.cast(indices, tf.int64))
+        good = (error == "")[:, None]
         return {
-            "probabilities": probabilities,
-            "classes": tf.gather(self.classes, indices),
-            "scores": scores,
+            "probabilities": tf.where(good, probabilities, 0.0),
+            "classes": tf.where(good, names, ""),
+            "scores": tf.where(good, scores, 0.0),
+            "error": error,
         }
 
 
 def save(
-    model: keras.Model, classes: Sequence[str], preprocessing: Preprocessing, destination: Path
-) -> None:
-    """Writes the SavedModel, with the signature `serving_default`, into `destination`."""
-    served = ServedModel(model, classes, preprocessing)
-    tf.saved_model.save(served, str(destination), signatures={SIGNATURE: served.serve})
+    model: keras.Model,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    destination: Path,
+    say: Callable[[str], None] = lambda line: None,
+) -> Exported:
+    """Writes the SavedModel, with its signatures, into `destination`.
+
+    They are `serving_default` (files), `serve_examples`, `serve_images`, and `features` where the
+    network has a penultimate layer.
+
+    Args:
+        model: Maps preprocessed images to class probabilities. It stays as it is.
+        classes: The class names in label order.
+        preprocessing: What the network expects.
+        destination: A directory that need not exist.
+        say: Receives the notices, too.
+
+    Raises:
+        DataError: A class name has a line break in it.
+    """
+    if broken := [
+        name for name in classes if len(name.splitlines()) > 1 or name != name.strip("\r\n")
+    ]:
+        raise DataError(f"class {broken[0]!r}: has a line break, and the asset names one in a line")
+    network = of(model)
+    with tempfile.TemporaryDirectory() as folder:
+        classes_file = Path(folder, CLASSES_FILE)
+        classes_file.write_text("".join(f"{name}\n" for name in classes))
+        served = ServedModel(network, classes_file, preprocessing, min(TOP, len(classes)))
+        signatures = {
+            FILES: served.serve,
+            EXAMPLES: served.serve_examples,
+            IMAGES: served.serve_images,
+        }
+        if network.has_features:
+            signatures[FEATURES] = served.embed
+        tf.saved_model.save(served, str(destination), signatures=signatures)
+    for notice in network.notices:
+        say(notice)
+    return Exported(tuple(signatures), network.notices)

@@ -12,7 +12,7 @@ from pipeline.serving import versions
 
 _SIGNATURE = "serving_default"
 _INPUT = "image_bytes"
-_OUTPUTS = {"probabilities", "classes", "scores"}
+_OUTPUTS = {"probabilities", "classes", "scores", "error"}
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,16 @@ class Prediction:
     """What the model says of some images.
 
     Args:
-        probabilities: float32 (images, classes), in label order.
+        probabilities: float32 (images, classes), in label order; zeros where an image is bad.
         classes: Names of the most probable classes, best first, for each image.
         scores: Their probabilities, float32 (images, k).
+        errors: Why an image is bad, a code such as `"not_decodable"`; empty where it is good.
     """
 
     probabilities: np.ndarray
     classes: list[list[str]]
     scores: np.ndarray
+    errors: list[str]
 
 
 class Predictor:
@@ -64,16 +66,13 @@ class Predictor:
         self.top = self._signature.structured_outputs["scores"].shape[-1]
 
     def __call__(self, images: Sequence[bytes]) -> Prediction:
-        """Classifies encoded images, all in one batch.
-
-        Raises:
-            tf.errors.InvalidArgumentError: One of them is no image.
-        """
+        """Classifies encoded images, all in one batch; a bad one spoils its own row alone."""
         answer = self._signature(**{_INPUT: tf.constant(list(images), tf.string)})
         return Prediction(
             answer["probabilities"].numpy(),
             [[name.decode() for name in row] for row in answer["classes"].numpy()],
             answer["scores"].numpy(),
+            [error.decode() for error in answer["error"].numpy()],
         )
 
     def in_batches(self, images: Sequence[bytes], batch_size: int) -> Iterator[Prediction]:

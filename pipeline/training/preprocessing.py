@@ -48,7 +48,7 @@ def resize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     antialiasing, to whole numbers: what is cached and sent to the device is 8-bit.
 
     Args:
-        pixels: uint8 of shape (height, width, 3).
+        pixels: uint8 of shape (height, width, 3) or (batch, height, width, 3).
         preprocessing: Gives the target's size.
 
     Returns:
@@ -56,11 +56,11 @@ def resize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """
     height, width = preprocessing.height, preprocessing.width
     found = tf.shape(pixels)
-    tall, wide = found[0], found[1]
+    tall, wide = found[-3], found[-2]
     crop_tall = tf.minimum(tall, tf.maximum(1, wide * height // width))
     crop_wide = tf.minimum(wide, tf.maximum(1, tall * width // height))
     top, left = (tall - crop_tall) // 2, (wide - crop_wide) // 2
-    piece = pixels[top : top + crop_tall, left : left + crop_wide]
+    piece = pixels[..., top : top + crop_tall, left : left + crop_wide, :]
     return to_bytes(tf.image.resize(piece, (height, width), antialias=True))
 
 

@@ -14,9 +14,10 @@ import yaml
 
 import pipeline
 from pipeline import config
-from pipeline.components import evaluator, pusher
+from pipeline.components import evaluator
 from pipeline.errors import PipelineError
 from pipeline.records import manifest
+from pipeline.serving import versions
 from pipeline.serving.predictor import Predictor
 from tests.pipeline import builders
 from tests.pipeline.test_cli import call, environment
@@ -133,7 +134,7 @@ def test_a_second_run_uses_everything_again_and_pushes_nothing(finished):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("      unchanged: ") == 7
     assert "saved_models/tiny/1 holds this model already" in done.stdout
-    assert pusher.versions(folder / "saved_models" / "tiny") == [1]
+    assert versions.versions(folder / "saved_models" / "tiny") == [1]
 
 
 @pytest.mark.slow
@@ -143,7 +144,7 @@ def test_a_model_that_was_deleted_is_pushed_again_from_the_store(finished, tmp_p
     done = call("run", "tiny.yaml", cwd=folder)
     assert done.returncode == 0
     assert done.stdout.count("      unchanged: ") == 7
-    assert pusher.versions(folder / "saved_models" / "tiny") == [1]
+    assert versions.versions(folder / "saved_models" / "tiny") == [1]
 
 
 @pytest.mark.slow
@@ -160,7 +161,7 @@ def test_predict_names_every_file_and_what_cannot_be_read(finished, tmp_path):
 
     done = call("predict", *files, "--model", model, "--top", "2", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "I2024 page.jpg: not an image that can be decoded\n"
+    assert done.stderr == "I2024 page.jpg: not an image that can be decoded (not_an_image)\n"
     lines = done.stdout.splitlines()
     (answer,) = Predictor(folder / "saved_models" / "tiny")([example.encoded]).classes
     assert re.fullmatch(rf"digit\.png +{answer[0]} [\d.]+%  {answer[1]} [\d.]+%", lines[0])
@@ -180,7 +181,7 @@ def test_a_model_below_the_threshold_is_not_pushed(finished, tmp_path):
     assert re.match(
         r"error: Evaluator: not blessed: accuracy is 0\.\d+, expected at least 1\n$", done.stderr
     )
-    assert pusher.versions(folder / "saved_models" / "tiny") == [1]
+    assert versions.versions(folder / "saved_models" / "tiny") == [1]
 
 
 @pytest.mark.slow
@@ -283,12 +284,12 @@ def test_a_run_stopped_at_any_time_leaves_nothing_half_written(
         staging = tmp_path / "runs" / "tiny" / ".system" / "staging"
         assert not staging.exists() or not list(staging.iterdir())
     models = tmp_path / "saved_models" / "tiny"
-    for version in pusher.versions(models):
+    for version in versions.versions(models):
         assert Predictor(models / str(version))([builders.encode(builders.noise(0))]).classes
 
     done = call("run", "tiny.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert pusher.versions(models) == [1]
+    assert versions.versions(models) == [1]
     # What an interrupted run finished has the same bytes as what another one made.
     assert manifest.load(_newest(tmp_path)) == manifest.load(_newest(finished[0]))
 

@@ -61,6 +61,7 @@ def test_the_signature_is_the_documented_one(model):
         "probabilities": (tf.float32, [None, 3]),
         "classes": (tf.string, [None, 3]),
         "scores": (tf.float32, [None, 3]),
+        "error": (tf.string, [None]),
     }
 
 
@@ -87,9 +88,23 @@ def test_every_variable_is_stored_once(model, network):
     assert stored == network.count_params()
 
 
-def test_bytes_that_are_no_image_are_refused(model):
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        Predictor(model.uri / "Format-Serving")([_IMAGES[0], b"no image"])
+def test_bad_images_spoil_their_own_rows_alone(model):
+    predictor = Predictor(model.uri / "Format-Serving")
+    cut = builders.encode(builders.noise(0, 40, 40), "JPEG")[:-200]
+    bad = {1: (b"", "empty"), 2: (b"<html>", "not_an_image"), 4: (cut, "not_decodable")}
+    files = list(_IMAGES)
+    for row, (file, _) in bad.items():
+        files[row] = file
+    found, alone = predictor(files), predictor(_IMAGES)
+    for row in range(len(files)):
+        if row in bad:
+            assert found.errors[row] == bad[row][1]
+            assert found.classes[row] == [""] * 3
+            assert not found.probabilities[row].any() and not found.scores[row].any()
+        else:
+            assert found.errors[row] == ""
+            assert found.classes[row] == alone.classes[row]
+            np.testing.assert_array_equal(found.probabilities[row], alone.probabilities[row])
 
 
 def test_the_newest_complete_version_is_taken(model, tmp_path):
