@@ -170,7 +170,30 @@ def _canonical_convolution(inputs, kernel, strides, padding, dilation, groups):
     return convolution(inputs, kernel)
 
 
-def gradients(function, variables, tensors=()):
+def compiled(function, variables):
+    """Returns `function` of tensors, compiled where a backend is slow without (JAX).
+
+    Args:
+        function: Callable of tensors, which writes to no variable outside of a stateless scope.
+        variables: Every Keras variable that it reads, each time with its present value.
+    """
+    if keras.config.backend() != "jax":
+        return function
+    import jax
+
+    @jax.jit
+    def stateless(values, tensors):
+        with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):
+            return function(*tensors)
+
+    def call(*tensors):
+        tensors = [ops.convert_to_tensor(tensor) for tensor in tensors]
+        return stateless([variable.value for variable in variables], tensors)
+
+    return call
+
+
+def gradients(function, variables, tensors=(), state=()):
     """Returns the value and the gradients of a scalar function, on every backend.
 
     What the function would write to variables (moving statistics, seeds) is dropped.
@@ -179,6 +202,7 @@ def gradients(function, variables, tensors=()):
         function: Callable from `tensors` to a scalar. It may return `(scalar, auxiliary)`.
         variables: Keras variables to differentiate with respect to.
         tensors: Further inputs to differentiate with respect to.
+        state: Other variables that it reads; needed where this is called inside `compiled`.
 
     Returns:
         `(result, variable_gradients, tensor_gradients)`, where `result` is what `function`
@@ -192,7 +216,7 @@ def gradients(function, variables, tensors=()):
     if backend == "tensorflow":
         return _tensorflow_gradients(function, variables, tensors)
     if backend == "jax":
-        return _jax_gradients(function, variables, tensors)
+        return _jax_gradients(function, variables, tensors, list(state))
     if backend == "torch":
         return _torch_gradients(function, variables, tensors)
     raise NotImplementedError(
@@ -208,6 +232,8 @@ def _scalar(result):
 def _tensorflow_gradients(function, variables, tensors):
     import tensorflow as tf
 
+    # The tape knows tensors by identity: one that is given twice is two inputs.
+    tensors = [tf.identity(tensor) for tensor in tensors]
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         with keras.StatelessScope():
@@ -217,11 +243,14 @@ def _tensorflow_gradients(function, variables, tensors):
     return result, found[: len(sources)], found[len(sources) :]
 
 
-def _jax_gradients(function, variables, tensors):
+def _jax_gradients(function, variables, tensors, state):
     import jax
 
+    others = [(variable, variable.value) for variable in state]
+
     def stateless(values, tensors):
-        with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):
+        mapping = [*zip(variables, values, strict=True), *others]
+        with keras.StatelessScope(state_mapping=mapping):
             result = function(*tensors)
         return _scalar(result), result
 

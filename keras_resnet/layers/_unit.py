@@ -234,15 +234,31 @@ class ResidualUnit(CompositeLayer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         x = self._preactivation(inputs, training) if self._shares_preactivation else inputs
+        return self._add_paths(x, x, training)
+
+    def call_paths(self, to_shortcut: Any, to_branch: Any, training: bool | None = None) -> Any:
+        """What `call` computes, with an input of its own for each of the two paths.
+
+        With the same tensor for both it is `call`, apart from a shared pre-activation, which is
+        computed twice. The gradients of the two arguments are the parts of the gradient of the
+        input that come through the shortcut and through the branch
+        (`keras_resnet.analysis.gradient_flow`). Without a shortcut, `to_shortcut` goes nowhere.
+        """
+        if self._shares_preactivation:
+            to_shortcut = self._preactivation(to_shortcut, training)
+            to_branch = self._preactivation(to_branch, training)
+        return self._add_paths(to_shortcut, to_branch, training)
+
+    def _add_paths(self, to_shortcut: Any, to_branch: Any, training: bool | None) -> Any:
         if self.shortcut is None:
-            return self._after_addition(self._residual_branch(x, training), training)
-        shortcut = self.shortcut(x, training=training)
+            return self._after_addition(self._residual_branch(to_branch, training), training)
+        shortcut = self.shortcut(to_shortcut, training=training)
         if self.drop_path is None:
-            x = shortcut + self._residual_branch(x, training)
+            x = shortcut + self._residual_branch(to_branch, training)
         else:
             x = self.drop_path.add(
                 shortcut,
-                lambda: self._residual_branch(x, training),
+                lambda: self._residual_branch(to_branch, training),
                 self._branch_state(),
                 training=training,
             )
