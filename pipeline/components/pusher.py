@@ -1,37 +1,68 @@
 """Pusher: puts a blessed model where TF Serving looks for versions, whole or not at all."""
 
-import shutil
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
 
 from pipeline import files
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
-from pipeline.parameters import parameters
-from pipeline.serving.versions import SAVED_MODEL, versions
+from pipeline.parameters import Positive, parameters
+from pipeline.serving import push, remote
+from pipeline.serving.labels import STABLE, Label
+from pipeline.serving.push import Pushed
+from pipeline.serving.versions import WARMUP
+from pipeline.sources import uris
 
 OUTPUTS = {"pushed_model": "PushedModel"}
 
 # The destination lies outside the store and may have been emptied, so that every run looks.
 CACHEABLE = False
 
-_LOCK = ".lock"
+
+def as_destination(value: Any) -> Any:
+    """Returns a local destination as a path, and a URI as the text that it is."""
+    text = uris.local(str(value))
+    return text.rstrip("/") if uris.is_uri(text) else Path(text)
+
+
+Destination = Annotated[Path | str, BeforeValidator(as_destination)]
 
 
 @parameters
 class Parameters:
-    """Where models are pushed to.
+    """Where models are pushed to, and as what.
 
     Args:
-        destination: The directory that holds one directory per model, which in turn holds one
-            directory per version.
+        destination: The directory, or a URI that Beam can write to, that holds one directory per
+            model, which in turn holds one directory per version.
+        label: The label of the new version: `stable`, or `canary`, which leaves `stable` where it
+            is.
+        keep_last: The number of versions that stay; None keeps all. A version with a label, and the
+            one that had it before, always stay.
+        serving_root: The directory below which TF Serving sees the models; None keeps what
+            `models.config` says, which is at first `/models`, as in TF Serving's container, or the
+            URI of the destination.
     """
 
-    destination: Path = Path("saved_models")
+    destination: Destination = Path("saved_models")
+    label: Label = STABLE
+    keep_last: Positive | None = None
+    serving_root: str | None = Field(default=None, min_length=1)
 
 
 def check(parameters: Parameters) -> None:
     """Raises UsageError when the destination cannot be written to."""
-    files.require_writable(parameters.destination, "destination")
+    if isinstance(parameters.destination, Path):
+        files.require_writable(parameters.destination, "destination")
+        return
+    scheme = parameters.destination.partition("://")[0]
+    if not uris.has_system(scheme):
+        raise UsageError(
+            f"destination {parameters.destination!r}: Apache Beam has no file system for "
+            f"{scheme}://; expected a directory"
+        )
 
 
 def run(
@@ -42,57 +73,66 @@ def run(
 ) -> Outcome:
     """Pushes the SavedModel of `inputs["model"]` when both blessings are positive.
 
-    A model whose files equal those of the newest version is not pushed again.
+    A model whose files equal those of the newest version is not pushed again. The warmup requests
+    of `inputs["infra_blessing"]` go with it; what `inputs["evaluation"]` measured, if given, is
+    written down beside it.
     """
     for key in ("blessing", "infra_blessing"):
         if inputs[key].properties.get("blessed") != 1:
             raise PipelineError(
                 f"nothing was pushed: {inputs[key].uri} holds no positive {inputs[key].type}"
             )
-    model = inputs["model"].uri / "Format-Serving"
-    version, is_new = push(model, parameters.destination / context.name)
-    record = outputs["pushed_model"]
-    record.properties.update(
-        pushed=int(is_new),
-        pushed_destination=str(version),
-        pushed_version=int(version.name),
+    record = {
+        "blessed": True,
+        "run": context.name,
+        "sources": {key: artifact.digest for key, artifact in sorted(inputs.items())},
+        "metrics": dict(inputs["evaluation"].properties) if "evaluation" in inputs else {},
+    }
+    pushed = push_to(
+        inputs["model"].uri / "Format-Serving",
+        parameters,
+        context.name,
+        record,
+        inputs["infra_blessing"].uri / WARMUP,
     )
-    files.write_json(record.uri / "pushed.json", record.properties)
-    if is_new:
-        return Outcome(f"pushed {version}")
-    return Outcome(f"{version} holds this model already")
+    written = outputs["pushed_model"]
+    written.properties.update(
+        pushed=int(pushed.is_new),
+        pushed_destination=str(pushed.path),
+        pushed_version=pushed.number,
+        label=parameters.label,
+        digest=pushed.digest,
+    )
+    files.write_json(written.uri / "pushed.json", written.properties)
+    if not pushed.is_new:
+        return Outcome(f"{pushed.path} holds this model already")
+    removed = f", removed {', '.join(map(str, pushed.removed))}" if pushed.removed else ""
+    return Outcome(f"pushed {pushed.path} as {parameters.label}{removed}")
 
 
-def push(model: Path, base: Path) -> tuple[Path, bool]:
-    """Copies the SavedModel `model` to `base` under the next version number.
-
-    TF Serving loads the highest number that it sees, complete or not: the copy is made under a
-    name that is no number, flushed to the disk, and gets its number by one rename. Pushes to one
-    `base` wait for each other, and an equal model is pushed once.
+def push_to(
+    model: Path,
+    parameters: Parameters,
+    name: str,
+    record: dict[str, Any],
+    warmup: Path | None = None,
+) -> Pushed:
+    """Pushes the SavedModel `model` as the next version of `name`.
 
     Args:
         model: A directory with a `saved_model.pb`.
-        base: The directory of the model's versions; made when it is missing.
-
-    Returns:
-        The directory of the version, and whether it is new.
-
-    Raises:
-        PipelineError: `model` is no SavedModel, or the copy differs from it.
+        parameters: Where to, and as what.
+        name: The name of the model.
+        record: What is written down with it.
+        warmup: A file of warmup requests; by default the model's own.
     """
-    if not (model / SAVED_MODEL).is_file():
-        raise PipelineError(f"{model}: no SavedModel; expected a file {SAVED_MODEL} in it")
-    digest = files.tree_digest(model)
-    with files.locked(base / _LOCK):
-        # Whoever holds the lock is alone, so what is left here belongs to pushes that died.
-        for leftover in base.glob(".tmp-*"):
-            shutil.rmtree(leftover)
-        present = versions(base)
-        if present and files.tree_digest(base / str(present[-1])) == digest:
-            return base / str(present[-1]), False
-        version = base / str(present[-1] + 1 if present else 1)
-        with files.staged_directory(version) as staging:
-            shutil.copytree(model, staging, dirs_exist_ok=True)
-            if files.tree_digest(staging) != digest:
-                raise PipelineError(f"{model}: changed while it was copied to {base}; push again")
-        return version, True
+    options = {
+        "label": parameters.label,
+        "warmup": warmup if warmup is not None and warmup.is_file() else None,
+        "record": record,
+        "keep_last": parameters.keep_last,
+        "serving_root": parameters.serving_root,
+    }
+    if isinstance(parameters.destination, Path):
+        return push.push(model, parameters.destination / name, **options)
+    return remote.push(model, f"{parameters.destination}/{name}", **options)

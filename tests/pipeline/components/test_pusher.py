@@ -1,127 +1,94 @@
-import multiprocessing
-import os
-import random
-import signal
-import time
+import json
+from pathlib import Path
 
 import pytest
 
-from pipeline import files
 from pipeline.components import pusher
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
+from pipeline.serving import labels, versions
 from tests.pipeline import builders
+from tests.pipeline.serving.models import saved_model
 
 
-def saved_model(root, content=b"graph", parts=3):
-    """Writes what a push takes for a SavedModel; it looks at the bytes alone."""
-    (root / "variables").mkdir(parents=True)
-    (root / "saved_model.pb").write_bytes(content)
-    for part in range(parts):
-        (root / "variables" / f"part-{part}").write_bytes(content * 1000)
-    return root
+@pytest.fixture
+def inputs(tmp_path):
+    """A model with both blessings, warmup requests and metrics."""
+    model = builders.artifact(tmp_path / "model", "Model")
+    saved_model(model.uri / "Format-Serving")
+    infra = builders.artifact(tmp_path / "infra", "InfraBlessing", blessed=1)
+    (infra.uri / "assets.extra").mkdir()
+    (infra.uri / versions.WARMUP).write_bytes(b"requests")
+    return {
+        "model": model,
+        "blessing": builders.artifact(tmp_path / "blessing", "ModelBlessing", blessed=1),
+        "infra_blessing": infra,
+        "evaluation": builders.artifact(tmp_path / "evaluation", accuracy=0.75),
+    }
 
 
-def test_versions_count_up_and_an_equal_model_is_pushed_once(tmp_path):
-    first = saved_model(tmp_path / "a", b"first")
-    second = saved_model(tmp_path / "b", b"second")
-    base = tmp_path / "saved_models" / "m"
-
-    assert pusher.push(first, base) == (base / "1", True)
-    assert pusher.push(first, base) == (base / "1", False)
-    assert pusher.push(second, base) == (base / "2", True)
-    assert pusher.push(first, base) == (base / "3", True)
-    assert files.tree_digest(base / "2") == files.tree_digest(second)
-    assert pusher.versions(base) == [1, 2, 3]
-
-
-def test_the_next_version_is_above_all_that_tf_serving_would_load(tmp_path):
-    base = tmp_path / "m"
-    for name in ("7", "12", "abc", "v20", "1.5"):
-        (base / name).mkdir(parents=True)
-    (base / "99").write_text("a file is no version")
-    assert pusher.push(saved_model(tmp_path / "a"), base) == (base / "13", True)
-
-
-def test_what_a_killed_push_left_is_removed_by_the_next(tmp_path):
-    base = tmp_path / "m"
-    (base / ".tmp-dead" / "variables").mkdir(parents=True)
-    pusher.push(saved_model(tmp_path / "a"), base)
-    assert sorted(path.name for path in base.iterdir()) == [".lock", "1"]
-
-
-def test_what_is_no_saved_model_is_not_pushed(tmp_path):
-    (tmp_path / "a").mkdir()
-    with pytest.raises(PipelineError, match=r"no SavedModel; expected a file saved_model.pb"):
-        pusher.push(tmp_path / "a", tmp_path / "m")
-    assert not (tmp_path / "m").exists()
+def run(inputs, tmp_path, **parameters):
+    outputs = {"pushed_model": builders.artifact(tmp_path / "pushed")}
+    parameters = pusher.Parameters(destination=tmp_path / "saved_models", **parameters)
+    outcome = pusher.run(inputs, outputs, parameters, builders.CONTEXT)
+    return outcome.result, outputs["pushed_model"]
 
 
 @pytest.mark.parametrize("missing", ["blessing", "infra_blessing"])
-def test_nothing_is_pushed_without_both_blessings(tmp_path, missing):
-    model = builders.artifact(tmp_path / "model", "Model")
-    saved_model(model.uri / "Format-Serving")
-    inputs = {"model": model}
-    for key in ("blessing", "infra_blessing"):
-        inputs[key] = builders.artifact(tmp_path / key, key, blessed=int(key != missing))
-    parameters = pusher.Parameters(destination=tmp_path / "saved_models")
-    outputs = {"pushed_model": builders.artifact(tmp_path / "pushed")}
-    with pytest.raises(PipelineError, match=f"nothing was pushed: .*{missing}"):
-        pusher.run(inputs, outputs, parameters, builders.CONTEXT)
+def test_nothing_is_pushed_without_both_blessings(inputs, tmp_path, missing):
+    inputs[missing].properties["blessed"] = 0
+    with pytest.raises(PipelineError, match=f"nothing was pushed: .*{inputs[missing].type}"):
+        run(inputs, tmp_path)
     assert not (tmp_path / "saved_models").exists()
 
 
-def _push_at_once(model, base, barrier):
-    barrier.wait()
-    pusher.push(model, base)
+def test_a_version_has_the_warmup_requests_and_says_where_it_comes_from(inputs, tmp_path):
+    result, written = run(inputs, tmp_path)
+    version = tmp_path / "saved_models" / "tiny" / "1"
+    assert result == f"pushed {version} as stable"
+    assert (version / versions.WARMUP).read_bytes() == b"requests"
+    assert versions.digest(version) == versions.digest(inputs["model"].uri / "Format-Serving")
+
+    record = versions.record(version)
+    assert record["metrics"] == {"accuracy": 0.75}
+    assert (record["name"], record["version"], record["run"]) == ("tiny", 1, "tiny")
+    assert record["sources"].keys() == inputs.keys()
+    assert record["blessed"] is True
+    assert record["digest"] == versions.digest(version)
+
+    assert written.properties["pushed_destination"] == str(version)
+    assert json.loads((written.uri / "pushed.json").read_text()) == written.properties
 
 
-@pytest.mark.soak
-def test_eight_pushes_at_once_give_eight_complete_versions(tmp_path, round_):
-    spawn = multiprocessing.get_context("spawn")
-    base, barrier = tmp_path / "m", spawn.Barrier(8)
-    models = [saved_model(tmp_path / f"{n}", b"model %d" % n) for n in range(8)]
-    workers = [spawn.Process(target=_push_at_once, args=(m, base, barrier)) for m in models]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-
-    assert [worker.exitcode for worker in workers] == [0] * 8
-    assert pusher.versions(base) == list(range(1, 9))
-    pushed = {files.tree_digest(base / str(version)) for version in range(1, 9)}
-    assert pushed == {files.tree_digest(model) for model in models}
+def test_other_warmup_requests_make_no_other_model(inputs, tmp_path):
+    run(inputs, tmp_path)
+    (inputs["infra_blessing"].uri / versions.WARMUP).write_bytes(b"others")
+    result, written = run(inputs, tmp_path)
+    assert result.endswith("/tiny/1 holds this model already")
+    assert (written.properties["pushed"], written.properties["pushed_version"]) == (0, 1)
 
 
-def _push_again_and_again(models, base):
-    number = 0
-    while True:
-        pusher.push(models[number % len(models)], base)
-        number += 1
+def test_a_canary_leaves_stable_where_it_is(inputs, tmp_path):
+    run(inputs, tmp_path)
+    (inputs["model"].uri / "Format-Serving" / "saved_model.pb").write_bytes(b"other")
+    result, _ = run(inputs, tmp_path, label="canary")
+    base = tmp_path / "saved_models" / "tiny"
+    assert result == f"pushed {base / '2'} as canary"
+    assert labels.load(base, [1, 2]).labels == {"stable": 1, "canary": 2}
 
 
-@pytest.mark.soak
-def test_no_version_is_ever_seen_incomplete_while_pushes_are_killed(tmp_path, round_):
-    """A poller, as TF Serving is one, looks at every numeric name while a push dies."""
-    base = tmp_path / "m"
-    models = [saved_model(tmp_path / str(n), b"model %d" % n, parts=20) for n in range(3)]
-    complete = {files.tree_digest(model) for model in models}
-    worker = multiprocessing.get_context("spawn").Process(
-        target=_push_again_and_again, args=(models, base)
-    )
-    worker.start()
-    chance = random.Random(round_)
-    while not pusher.versions(base):
-        time.sleep(0.005)
-    end = time.monotonic() + chance.uniform(0.05, 0.6)
-    while time.monotonic() < end:
-        newest = pusher.versions(base)[-1]
-        assert files.tree_digest(base / str(newest)) in complete
-    os.kill(worker.pid, signal.SIGKILL)
-    worker.join()
+def test_keep_last_is_said(inputs, tmp_path):
+    for content in (b"1", b"2", b"3"):
+        (inputs["model"].uri / "Format-Serving" / "saved_model.pb").write_bytes(content)
+        result, _ = run(inputs, tmp_path, keep_last=1)
+    assert result.endswith("/tiny/3 as stable, removed 1")
 
-    before = pusher.versions(base)
-    assert all(files.tree_digest(base / str(version)) in complete for version in before)
-    # The lock died with its holder, and the next push works.
-    version, is_new = pusher.push(saved_model(tmp_path / "next", b"next"), base)
-    assert (version.name, is_new) == (str(before[-1] + 1), True)
-    assert not list(base.glob(".tmp-*"))
+
+def test_destinations_are_paths_or_uris():
+    assert pusher.Parameters(destination="models").destination == Path("models")
+    assert pusher.Parameters(destination="file:///models").destination == Path("/models")
+    assert pusher.Parameters(destination="gs://bucket/m/").destination == "gs://bucket/m"
+
+
+def test_a_uri_that_nothing_can_write_is_wrong_use():
+    with pytest.raises(UsageError, match=r"Apache Beam has no file system for gopher://"):
+        pusher.check(pusher.Parameters(destination="gopher://models"))
