@@ -56,17 +56,26 @@ class Share:
         replicas: Replicas in all processes; they divide `batch_size`.
         local: Replicas in this process.
         first: Number of the first of these among all.
+        parts: A replica gets its part of a batch in so many batches of its own.
     """
 
     batch_size: int
     replicas: int = 1
     local: int = 1
     first: int = 0
+    parts: int = 1
 
     @property
     def per_replica(self) -> int:
-        """Examples in the batch of one replica."""
-        return self.batch_size // self.replicas
+        """Examples in what one replica gets at once."""
+        return self.batch_size // (self.replicas * self.parts)
+
+    def place(self, element: int) -> tuple[int, int]:
+        """Returns of the batch that is fed as number `element` to which step it belongs, and the
+        place of its first example in the global batch."""
+        part, replica = divmod(element, self.local)
+        step, part = divmod(part, self.parts)
+        return step, ((self.first + replica) * self.parts + part) * self.per_replica
 
 
 class Images:
@@ -144,7 +153,8 @@ class Images:
         """Returns the full batches of the steps `start` to `stop - 1`.
 
         The stream runs across the ends of passes: no batch is padded and no example left out. For
-        each step there is one batch after the other for each replica of this process.
+        each step there is one batch after the other for each replica of this process, and as often
+        as a replica gets its batch in parts.
 
         Args:
             order: Which picture comes when.
@@ -155,13 +165,13 @@ class Images:
         """
 
         def plan(element: int) -> tuple[np.ndarray, ...]:
-            step, replica = divmod(int(element), share.local)
-            first = (share.first + replica) * share.per_replica
+            step, first = share.place(int(element))
             rows = order.rows(step * share.batch_size + first, share.per_replica)
             weights = None if class_weights is None else class_weights[self.labels[rows]]
             return _plan(rows, np.arange(first, first + share.per_replica), step, weights)
 
-        elements = tf.data.Dataset.range(start * share.local, stop * share.local)
+        fed = share.parts * share.local  # in each step
+        elements = tf.data.Dataset.range(start * fed, stop * fed)
         return self._batches(elements, plan, share)
 
     def evaluation(self, share: Share) -> tf.data.Dataset:
@@ -174,8 +184,7 @@ class Images:
         """
 
         def plan(element: int) -> tuple[np.ndarray, ...]:
-            step, replica = divmod(int(element), share.local)
-            first = (share.first + replica) * share.per_replica
+            step, first = share.place(int(element))
             places = np.arange(first, first + share.per_replica)
             rows = step * share.batch_size + places
             weights = (rows < len(self)).astype(np.float32)

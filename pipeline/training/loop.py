@@ -10,58 +10,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pipeline.training.accumulation import Accumulation
 from pipeline.training.augmentation import Augmentation, Draws
+from pipeline.training.average import Average
 from pipeline.training.inputs import Batch
 from pipeline.training.precision import LossScale
 from pipeline.training.preprocessing import Preprocessing, normalize
+from pipeline.training.reports import Evaluation, Progress
 
 _SUM = tf.distribute.ReduceOp.SUM
 _MEAN = tf.distribute.ReduceOp.MEAN
 # Confusion matrices of more classes than this are not kept.
 _CONFUSION_CLASSES = 1000
-# After t steps of averaging, the weight of the average is at most (1 + t) / (10 + t).
-_EMA_START = 10.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the loop reports after each round of steps.
-
-    Args:
-        step: Steps done.
-        loss: Mean training loss over the round, regularisation included.
-        accuracy: Share of training examples of the round that were classified correctly.
-        learning_rate: What the next step will use.
-        images_per_second: Wall-clock rate over the round.
-        seconds: Wall time of the round.
-        input_wait: Seconds of it that steps waited for their batch.
-        skipped: Steps of the round that float16 could not represent, and that changed nothing.
-    """
-
-    step: int
-    loss: float
-    accuracy: float
-    learning_rate: float
-    images_per_second: float
-    seconds: float = 0.0
-    input_wait: float = 0.0
-    skipped: int = 0
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean cross-entropy and accuracy over a split.
-
-    Args:
-        loss: Nats per example.
-        accuracy: Share of examples classified correctly.
-        confusion: Number of examples by true and by predicted class; None where there are more
-            than a thousand classes.
-    """
-
-    loss: float
-    accuracy: float
-    confusion: np.ndarray | None = field(default=None, compare=False)
+# What is noted of every step: loss, hits, norm of the gradient, and whether the step counted.
+_NOTED = 4
 
 
 @dataclass(frozen=True)
@@ -101,6 +63,13 @@ class Loop:
         loss_scale: For float16, made under the same scope.
         ema_decay: What a step keeps of the moving average of the weights, which is what is
             evaluated and exported; 0 for none.
+        clip_norm: Greatest norm of the whole gradient, of all replicas together: a longer one is
+            shortened to it (Pascanu et al., 2013, section 3.2). None for no limit.
+        accumulate: Each replica computes its part of a batch in so many parts, one after the
+            other, and then makes one step. In memory is one part at a time. The gradient is that
+            of the whole batch, but batch normalisation sees each part for itself.
+        learning_rate_scale: A variable that a step leaves alone but that belongs to the state,
+            made under the same scope.
         jit_compile: Whether XLA compiles what each replica computes.
         deterministic: Whether TensorFlow's operations are held to be deterministic.
     """
@@ -115,6 +84,9 @@ class Loop:
         *,
         loss_scale: LossScale | None = None,
         ema_decay: float = 0.0,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        learning_rate_scale: tf.Variable | None = None,
         jit_compile: bool = False,
         deterministic: bool = False,
     ):
@@ -124,22 +96,19 @@ class Loop:
         self._batch_size = batch_size
         self._objective = objective
         self._loss_scale = loss_scale
-        self._ema_decay = ema_decay
+        self._clip_norm = clip_norm
+        self._learning_rate_scale = learning_rate_scale
         self._deterministic = deterministic
         self._kernels = [w for w in model.trainable_weights if len(w.shape) > 1]
         with strategy.scope():
             optimizer.build(model.trainable_variables)
-            self._ema = [
-                tf.Variable(weight.value, trainable=False)
-                for weight in (self._averaged if ema_decay else ())
-            ]
+            self._accumulation = Accumulation(
+                accumulate, [variable.value for variable in model.trainable_variables], 2
+            )
+        self._average = Average(strategy, model.weights, ema_decay)
         # Of several replicas each keeps statistics of its own, and so their moving averages.
         moving = [weight for weight in model.non_trainable_weights if _is_moving(weight)]
-        self._moving = [weight.value for weight in moving] + [
-            average
-            for average, weight in zip(self._ema, self._averaged, strict=False)
-            if _is_moving(weight)
-        ]
+        self._moving = [weight.value for weight in moving] + self._average.of(moving)
         # Always compiled: it is one pass over the pixels then, and the same random numbers
         # everywhere, which XLA does not draw as TensorFlow does.
         self._prepare = tf.function(self._prepared, jit_compile=True)
@@ -151,13 +120,15 @@ class Loop:
         """Everything that a step changes, by name; to be written outside of steps.
 
         Beside the weights these are the states of the model's seed generators, the optimizer's
-        variables, the moving averages and the loss scale.
+        variables, the moving averages, the loss scale and the scale of the learning rate.
         """
         found = {
             **_numbered("model", self._model.variables),
             **_numbered("optimizer", self._optimizer.variables),
-            **_numbered("ema", self._ema),
+            **_numbered("ema", self._average.variables),
         }
+        if self._learning_rate_scale is not None:
+            found["learning_rate/scale"] = self._learning_rate_scale
         if self._loss_scale:
             found["loss_scale/factor"] = self._loss_scale.factor
             found["loss_scale/good_steps"] = self._loss_scale.good_steps
@@ -174,36 +145,39 @@ class Loop:
         """Trains from step `start` to step `steps`, and yields after `steps_per_loop` of them and
         at the end of every epoch.
 
+        What is computed is not judged here: loss and gradient may be no numbers any more.
+
         Args:
-            batches: `inputs.Batch` from step `start` on, distributed by the strategy.
+            batches: `inputs.Batch` from step `start` on, distributed by the strategy, each in as
+                many parts as gradients are accumulated.
             start: Steps done before.
             steps: Steps to be done in all.
             steps_per_epoch: A round never goes beyond a multiple of it.
             steps_per_loop: Steps inside one call of the compiled loop.
-
-        Raises:
-            FloatingPointError: The loss is no longer finite; the message says in which steps.
         """
         iterator = iter(batches)
         step = start
         while step < steps:
             count = min(steps_per_loop, steps_per_epoch - step % steps_per_epoch, steps - step)
             begin = time.perf_counter()
-            loss, correct, wait, applied = (
-                float(total) for total in self._train(iterator, tf.constant(count))
-            )
+            noted, wait = self._train(iterator, tf.constant(count))
+            noted, wait = noted.numpy(), float(wait)
             seconds = time.perf_counter() - begin
-            self._require_finite(loss, step + 1, step + count)
             step += count
+            losses, correct, norms, counted = noted.T
+            applied = counted.sum()
             yield Progress(
                 step,
-                loss / applied if applied else float("nan"),
-                correct / (applied * self._batch_size) if applied else float("nan"),
+                float(losses.sum() / applied) if applied else float("nan"),
+                float(correct.sum() / (applied * self._batch_size)) if applied else float("nan"),
                 float(tf.convert_to_tensor(self._optimizer.learning_rate)),
                 count * self._batch_size / seconds,
                 seconds,
                 wait,
                 count - round(applied),
+                np.where(counted, losses, np.float32("nan")),
+                norms,
+                float(self._loss_scale.factor.numpy()) if self._loss_scale else None,
             )
 
     def evaluate(self, batches: tf.data.Dataset, steps: int) -> Evaluation:
@@ -222,74 +196,81 @@ class Loop:
             else None,
         )
 
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
         """The model has the averaged weights inside, and its own again afterwards."""
-        if not self._ema:
-            yield
-            return
-        self._swap()
-        try:
-            yield
-        finally:
-            self._swap()
+        return self._average.swapped_in()
 
     def seen(self, batch: Batch) -> tf.Tensor:
         """Returns what the network sees of a training batch: float32, augmented and normalised."""
         return self._prepare(batch)[0]
 
-    def _require_finite(self, loss: float, first: int, last: int) -> None:
-        if self._loss_scale:
-            if float(self._loss_scale.factor.numpy()) >= 1.0:
-                return
-            what = "the loss scale of float16 fell below 1"
-        elif np.isfinite(loss):
-            return
-        else:
-            what = f"the loss is {loss}"
-        raise FloatingPointError(
-            f"{what} in steps {first} to {last}; lower trainer.learning_rate or train in float32"
-        )
-
     @tf.function
-    def _train(self, iterator: Iterator, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        totals = (tf.constant(0.0),) * 2 + (tf.constant(0.0, tf.float64), tf.constant(0.0))
-        for _ in tf.range(count):
-            totals = tuple(a + b for a, b in zip(totals, self._step(iterator, totals), strict=True))
+    def _train(self, iterator: Iterator, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what is noted of each step, float32 of shape (count, 4), and the seconds of
+        waiting."""
+        noted = tf.TensorArray(tf.float32, count, element_shape=(_NOTED,))
+        last, waited = tf.zeros(_NOTED), tf.constant(0.0, tf.float64)
+        for number in tf.range(count):
+            last, wait = self._step(iterator, last)
+            noted = noted.write(number, last)
+            waited += wait
         if self._strategy.num_replicas_in_sync > 1 and self._moving:
             self._strategy.run(self._average_moving_statistics)
-        return totals
+        return noted.stack(), waited
 
-    def _step(self, iterator: Iterator, after: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-        """Returns loss, hits, seconds of waiting, and whether the step counted, as numbers."""
-        with tf.control_dependencies(after):
-            begin = self._clock()
-        with tf.control_dependencies([begin]):
-            batch = next(iterator)
-        with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-            wait = self._clock() - begin
+    def _step(self, iterator: Iterator, after: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what is noted of a step, and the seconds that it waited for its input."""
+        before = self._strategy.run(self._kept) if self._loss_scale else []
+        if self._accumulation.parts == 1:
+            batch, wait = self._next(iterator, after)
+            compute, arguments = self._computed, (batch,)
+        else:
+            wait = self._add_parts(iterator, after)
+            compute, arguments = self._summed, ()
         if self._loss_scale is None:
-            # One reduction for both: between machines each takes its time.
-            loss, correct = tf.unstack(self._sum(self._strategy.run(self._replica_step, (batch,))))
-            return loss, correct, wait, tf.constant(1.0)
 
-        results, gradients, before = self._strategy.run(self._scaled_step, (batch,))
-        loss, correct, bad = tf.unstack(self._sum(results))
-        finite = tf.equal(bad, 0.0)  # on all replicas, or the step is none
+            def whole(*arguments: Batch) -> tf.Tensor:
+                figures, gradients = compute(*arguments)
+                self._apply(gradients)
+                return figures
+
+            # One reduction for all: between machines each takes its time.
+            figures = self._sum(self._strategy.run(whole, arguments))
+            return tf.concat([figures, [1.0]], 0), wait
+
+        figures, gradients = self._strategy.run(compute, arguments)
+        figures = self._sum(figures)
+        finite = tf.math.is_finite(figures[-1])  # on all replicas, or the step is none
 
         def apply() -> tf.Tensor:
             self._strategy.run(self._apply, (gradients,))
             self._loss_scale.grow()
-            return tf.constant(1.0)
+            return tf.concat([figures, [1.0]], 0)
 
         def skip() -> tf.Tensor:
             self._strategy.run(self._restore, (before,))
             self._loss_scale.shrink()
-            return tf.constant(0.0)
+            return tf.stack([0.0, 0.0, figures[-1], 0.0])
 
-        applied = tf.cond(finite, apply, skip)
-        loss, correct = (tf.where(finite, total, 0.0) for total in (loss, correct))
-        return loss, correct, wait, applied
+        return tf.cond(finite, apply, skip), wait
+
+    def _add_parts(self, iterator: Iterator, after: tf.Tensor) -> tf.Tensor:
+        """Accumulates the parts of a batch; returns the seconds of waiting for them."""
+        waited = tf.constant(0.0, tf.float64)
+        for _ in tf.range(self._accumulation.parts):
+            batch, wait = self._next(iterator, after)
+            self._strategy.run(self._add_part, (batch,))
+            waited += wait
+        return waited
+
+    def _next(self, iterator: Iterator, after: tf.Tensor) -> tuple[Batch, tf.Tensor]:
+        """Returns the next batch, and the seconds that it took to come."""
+        with tf.control_dependencies([after]):
+            begin = self._clock()
+        with tf.control_dependencies([begin]):
+            batch = next(iterator)
+        with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+            return batch, self._clock() - begin
 
     def _clock(self) -> tf.Tensor:
         """Returns seconds, float64. TensorFlow has no clock where operations are deterministic."""
@@ -297,23 +278,38 @@ class Loop:
             return tf.timestamp()
         return tf.ensure_shape(tf.numpy_function(time.perf_counter, [], tf.float64), ())
 
-    def _replica_step(self, batch: Batch) -> tf.Tensor:
-        loss, correct, gradients = self._compute(batch, 1.0)
-        self._apply(gradients)
-        return tf.stack([loss, correct])
+    def _kept(self) -> list[tf.Tensor]:
+        """Returns what is to be restored when the step is none."""
+        return [tf.identity(v.value) for v in self._model.non_trainable_weights]
 
-    def _scaled_step(self, batch: Batch) -> tuple:
-        """A step without its end: also whether a gradient is not finite, and what to restore."""
-        before = [tf.identity(v.value) for v in self._model.non_trainable_weights]
-        factor = self._loss_scale.factor.read_value()
-        loss, correct, gradients = self._compute(batch, factor)
-        gradients = [gradient / factor for gradient in gradients]
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
-        results = tf.stack([loss, correct, 1.0 - tf.cast(finite, tf.float32)])
-        return results, gradients, before
+    def _computed(self, batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Returns loss, hits and norm of this replica's part of a batch, and its gradients."""
+        factor = self._factor
+        loss, correct, norm, gradients = self._compute(batch, factor)
+        if self._loss_scale is not None:
+            gradients = [gradient / factor for gradient in gradients]
+        return tf.stack([loss, correct, norm / factor]), gradients
+
+    def _add_part(self, batch: Batch) -> None:
+        loss, correct, _, gradients = self._compute(batch, self._factor)
+        self._accumulation.add(tf.stack([loss, correct]), gradients)
+
+    def _summed(self) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Returns what `_computed` does, of the parts that were added."""
+        figures, gradients = self._accumulation.take()
+        if self._loss_scale is not None:
+            factor = self._factor
+            gradients = [gradient / factor for gradient in gradients]
+        return tf.concat([figures, [tf.linalg.global_norm(gradients)]], 0), gradients
+
+    @property
+    def _factor(self) -> tf.Tensor | float:
+        """What the loss is multiplied by before it is differentiated."""
+        return 1.0 if self._loss_scale is None else self._loss_scale.factor.read_value()
 
     def _gradients(self, batch: Batch, factor: tf.Tensor | float) -> tuple:
-        """Returns this replica's part of the loss, its hits, and the gradients times `factor`."""
+        """Returns this replica's part of the loss, its hits, and the norm of its gradients and
+        these, both times `factor`."""
         objective = self._objective
         images, targets = self._prepare(batch)
         variables = self._model.trainable_variables
@@ -323,11 +319,12 @@ class Loop:
             loss = tf.reduce_sum(entropy * batch.weights) / self._batch_size
             if objective.weight_decay:
                 penalty = tf.add_n([tf.nn.l2_loss(kernel.value) for kernel in self._kernels])
-                replicas = self._strategy.num_replicas_in_sync
-                loss += objective.weight_decay * penalty / replicas
+                parts = self._strategy.num_replicas_in_sync * self._accumulation.parts
+                loss += objective.weight_decay * penalty / parts
             scaled = loss * factor
         gradients = tape.gradient(scaled, [variable.value for variable in variables])
-        return loss, self._correct(batch.labels, logits, 1.0), gradients
+        correct = self._correct(batch.labels, logits, 1.0)
+        return loss, correct, tf.linalg.global_norm(gradients), gradients
 
     def _prepared(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what the network sees of a training batch, and what it is to say of it."""
@@ -343,37 +340,26 @@ class Loop:
         return targets * (1 - smoothing) + smoothing / classes if smoothing else targets
 
     def _apply(self, gradients: list[tf.Tensor]) -> None:
+        """Makes a step along the sum of the gradients of all replicas."""
+        if self._clip_norm is not None:
+            whole = gradients
+            if self._strategy.num_replicas_in_sync > 1:
+                whole = tf.distribute.get_replica_context().all_reduce(_SUM, gradients)
+            # The optimizer sums the gradients once more, so each replica shortens its own part.
+            factor = tf.minimum(1.0, self._clip_norm / tf.linalg.global_norm(whole))
+            gradients = [factor * gradient for gradient in gradients]
         self._optimizer.apply(gradients, self._model.trainable_variables)
-        if self._ema:
-            done = tf.cast(self._optimizer.iterations.value, tf.float32)
-            keep = tf.minimum(self._ema_decay, (1.0 + done) / (_EMA_START + done))
-            for average, weight in zip(self._ema, self._averaged, strict=True):
-                average.assign(weight.value + keep * (average - weight.value))
+        self._average.update(self._optimizer.iterations.value)
 
     def _restore(self, before: list[tf.Tensor]) -> None:
         for variable, value in zip(self._model.non_trainable_weights, before, strict=True):
             variable.assign(value)
-
-    @property
-    def _averaged(self) -> list[keras.Variable]:
-        """The weights of which moving averages are kept, batch normalisation's statistics too."""
-        return [weight for weight in self._model.weights if "float" in weight.dtype]
 
     def _average_moving_statistics(self) -> None:
         context = tf.distribute.get_replica_context()
         means = context.all_reduce(_MEAN, [tf.identity(variable) for variable in self._moving])
         for variable, mean in zip(self._moving, means, strict=True):
             variable.assign(mean)
-
-    @tf.function
-    def _swap(self) -> None:
-        self._strategy.run(self._swap_on_replica)
-
-    def _swap_on_replica(self) -> None:
-        for average, weight in zip(self._ema, self._averaged, strict=True):
-            value = tf.identity(weight.value)
-            weight.assign(average)
-            average.assign(value)
 
     @tf.function
     def _evaluate(self, iterator: Iterator, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
