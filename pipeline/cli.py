@@ -237,6 +237,37 @@ def predict(
         raise typer.Exit(1)
 
 
+@app.command()
+def doctor(
+    config: Annotated[
+        str, typer.Argument(help="An embedded configuration, or the path of a YAML file.")
+    ] = "digits",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the configuration."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
+) -> None:
+    """Print what a run finds on this machine, what Trainer would choose and why; 1 if it fails."""
+    import json
+
+    from rich.console import Console
+
+    from pipeline import config as configuration
+    from pipeline import doctor as examination
+    from pipeline import quiet
+
+    chosen = configuration.load(config, set_ or ())
+    with quiet.filtered_stderr():
+        report = examination.examine(chosen)
+    if json_:
+        print(json.dumps(report.json(), indent=2))
+    else:
+        examination.show(Console(), report)
+    if not report.works:
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Runs the command line and exits: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C)."""
     sys.stdout.reconfigure(errors="backslashreplace")  # file names may be no text

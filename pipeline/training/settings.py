@@ -14,7 +14,7 @@ from pipeline.training.inputs import Images
 from pipeline.training.precision import Precision
 from pipeline.training.preprocessing import Preprocessing
 
-_STRATEGIES = {
+STRATEGIES = {
     strategy.MIRRORED: "MirroredStrategy",
     strategy.ONE_DEVICE: "OneDeviceStrategy",
     strategy.MULTI_WORKER: "MultiWorkerMirroredStrategy",
@@ -83,7 +83,7 @@ def effective(
     """
     replicas = chosen.num_replicas_in_sync
     return {
-        "strategy": _STRATEGIES[parameters.strategy],
+        "strategy": STRATEGIES[parameters.strategy],
         "workers": strategy.workers(chosen),
         "replicas": replicas,
         "devices": list(map(_short, chosen.extended.worker_devices)),
