@@ -1,0 +1,96 @@
+"""How far a figure may be from what it would be on all images of the kind: intervals."""
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+
+def units(groups: Sequence[Any] | None, examples: int) -> np.ndarray:
+    """Returns the unit of each example, int64 (n,): what is drawn together.
+
+    Images of one group, such as of one patient, are not independent, so that groups are drawn;
+    what has no group is a unit of its own.
+    """
+    if groups is None:
+        return np.arange(examples)
+    numbers: dict[Any, int] = {}
+    return np.array(
+        [
+            numbers.setdefault(("alone", index) if group is None else group, len(numbers))
+            for index, group in enumerate(groups)
+        ],
+        np.int64,
+    )
+
+
+def bootstrap(
+    statistic: Statistic, members: np.ndarray, resamples: int, seed: int, name: str = ""
+) -> np.ndarray:
+    """Returns what a statistic is on samples drawn with replacement (Efron & Tibshirani, 1993).
+
+    Args:
+        statistic: Takes how often each example counts, float64 (n,), and returns (m,). Two models
+            in one statistic are resampled as pairs.
+        members: The unit of each example, from `units`; units are what is drawn.
+        resamples: How many samples.
+        seed: Equal seeds and names give equal samples.
+        name: Separates the samples of one set of examples from those of another.
+
+    Returns:
+        float64 (resamples, m).
+    """
+    number = int(members.max()) + 1
+    generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    single = number == len(members)  # then the units are the examples, in their order
+    found = []
+    for _ in range(resamples):
+        drawn = np.bincount(generator.integers(0, number, number), minlength=number)
+        weights = drawn.astype(np.float64)
+        found.append(statistic(weights if single else weights[members]))
+    return np.array(found)
+
+
+def percentile(replicates: np.ndarray, confidence: float) -> list[float]:
+    """Returns the two-sided interval between the outer quantiles of replicates (B,)."""
+    tail = (1 - confidence) / 2
+    return [float(bound) for bound in np.quantile(replicates, [tail, 1 - tail])]
+
+
+def unbiased(replicates: np.ndarray, estimate: float, confidence: float) -> list[float]:
+    """Returns the interval for a figure that chance alone makes greater, such as a mean gap.
+
+    What the resampling adds is taken off once more (the basic bootstrap; Davison & Hinkley, 1997,
+    5.2.1). It does not go below 0, and reaches at least to the estimate.
+    """
+    low, high = percentile(replicates, confidence)
+    return [max(0.0, 2 * estimate - high), max(estimate, 2 * estimate - low)]
+
+
+def extreme(share: float, number: int, confidence: float) -> list[float]:
+    """Returns the exact interval of a share that is 0 or 1, of which every resample is the same.
+
+    Args:
+        share: 0 or 1.
+        number: Independent units (Clopper & Pearson, 1934).
+        confidence: Of the two-sided interval.
+    """
+    reach = ((1 - confidence) / 2) ** (1 / number)
+    return [reach, 1.0] if share else [0.0, 1 - reach]
+
+
+def wilson(successes: int, number: int, confidence: float) -> list[float] | None:
+    """Returns the score interval of a share (Wilson, 1927); None of nothing."""
+    if not number:
+        return None
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = successes / number
+    middle = share + z * z / (2 * number)
+    reach = z * math.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
+    scale = 1 + z * z / number
+    return [max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)]
