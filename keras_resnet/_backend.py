@@ -193,6 +193,20 @@ def compiled(function, variables):
     return call
 
 
+def jit(function):
+    """Returns `function` of tensors and Python values, compiled by XLA where the backend has it."""
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True, autograph=False)
+    return function
+
+
 def gradients(function, variables, tensors=(), state=()):
     """Returns the value and the gradients of a scalar function, on every backend.
 

@@ -66,6 +66,7 @@ def interpolated(images: Any, rows: Any, columns: Any, padding: str = "mirror") 
 
 def inside(rows: Any, columns: Any, height: int, width: int) -> Any:
     """Returns whether coordinates lie on the image, pixels' full extent included."""
+    rows, columns = ops.cast(rows, "float32"), ops.cast(columns, "float32")
     return ops.logical_and(
         ops.logical_and(rows >= -0.5, rows < height - 0.5),
         ops.logical_and(columns >= -0.5, columns < width - 0.5),

@@ -19,7 +19,6 @@ OPERATIONS = (
     *("brightness", "contrast", "colour", "sharpness"),
     *("rotate", "shear_x", "shear_y", "translate_x", "translate_y", "cutout"),
 )
-_SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], "float32") / 13
 
 
 @dataclass(frozen=True)
@@ -142,13 +141,22 @@ class RandAugment:
         """
         images = ops.clip(ops.round(images), 0.0, 255.0)
         for number, layer in enumerate(layers):
-            blended = self._blended(images, layer)
-            looked_up = _look_up(images, self._table(images, layer))
-            blends = ops.logical_or(layer.has("colour"), layer.has("sharpness"))
-            images = ops.where(blends[:, None, None, None], blended, looked_up)
-            if not self.increasing:
-                images = self._cut_out(images, layer, draws, number, fill)
+            place = None if self.increasing else draws.uniform(f"rand_augment_{number}_place", 2)
+
+            # What goes into a conditional XLA computes once, and not again for each of its uses.
+            def recoloured(layer: Layer = layer, images: Any = images, place: Any = place) -> Any:
+                return self._recoloured(images, layer, place, fill)
+
+            images = ops.cond(ops.any(layer.operation >= 0), recoloured, lambda kept=images: kept)
         return images
+
+    def _recoloured(self, images: Any, layer: Layer, place: Any, fill: Any) -> Any:
+        """Returns images after the operations of one layer."""
+        blended = self._blended(images, layer)
+        looked_up = _look_up(images, self._table(images, layer))
+        blends = ops.logical_or(layer.has("colour"), layer.has("sharpness"))
+        images = ops.where(blends[:, None, None, None], blended, looked_up)
+        return images if place is None else self._cut_out(images, layer, place, fill)
 
     def _factor(self, layer: Layer) -> Any:
         share = layer.level / _STRONG
@@ -196,34 +204,33 @@ class RandAugment:
             table = ops.where(layer.has(name)[:, None, None], after, table)
         return ops.clip(table, 0.0, 255.0)
 
-    def _cut_out(self, images: Any, layer: Layer, draws: Any, number: int, fill: Any) -> Any:
+    def _cut_out(self, images: Any, layer: Layer, place: Any, fill: Any) -> Any:
         height, width = images.shape[1:3]
         side = 2 * _CUTOUT * layer.level / _STRONG
         side = ops.where(layer.has("cutout"), side, 0.0) * min(height, width)
         sides = ops.stack([side / height, side / width], axis=-1)
-        where = draws.uniform(f"rand_augment_{number}_place", 2)
-        mask, _ = geometry.box(where, sides, height, width)
+        mask, _ = geometry.box(place, sides, height, width)
         return ops.where(mask, ops.convert_to_tensor(np.asarray(fill, "float32")), images)
 
 
 def _look_up(images: Any, table: Any) -> Any:
     """Returns what each pixel becomes by the table of its image and channel."""
-    channels = images.shape[-1]
-    examples = ops.arange(ops.shape(images)[0], dtype="int32")[:, None, None, None]
-    rows = (examples * channels + ops.arange(channels, dtype="int32")) * 256
-    return ops.take(ops.reshape(table, (-1,)), rows + ops.cast(images, "int32"), axis=0)
+    places = _first_values(images) + ops.cast(images, "int32")
+    return ops.take(ops.reshape(table, (-1,)), places, axis=0)
 
 
 def _smoothed(images: Any) -> Any:
-    """Returns what Pillow's SMOOTH makes of images; their edges stay as they are."""
-    height, width, channels = images.shape[1:]
-    kernel = np.broadcast_to(_SMOOTH[:, :, None, None], (3, 3, channels, 1))
-    inner = ops.depthwise_conv(
-        images, ops.convert_to_tensor(kernel), padding="same", data_format="channels_last"
-    )
+    """Returns what Pillow's SMOOTH makes of images: 3×3 means, the middle counted five times.
+
+    The pixels at the edges stay as they are.
+    """
+    height, width = images.shape[1:3]
+    padded = ops.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    sums = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:] + 4 * images
     rows, columns = np.arange(height)[:, None, None], np.arange(width)[None, :, None]
     is_inner = (rows % (height - 1) > 0) & (columns % (width - 1) > 0)
-    return ops.where(ops.convert_to_tensor(is_inner), ops.floor(inner + 0.5), images)
+    return ops.where(ops.convert_to_tensor(is_inner), ops.floor(sums / 13 + 0.5), images)
 
 
 def _equalized(images: Any) -> Any:
@@ -250,11 +257,17 @@ def histogram(images: Any) -> Any:
         float32 `(examples, channels, 256)`.
     """
     channels = images.shape[-1]
-    values = ops.transpose(ops.reshape(images, (ops.shape(images)[0], -1, channels)), (0, 2, 1))
-    # A table of 16 by 16, made by one multiplication of matrices: no scattering.
-    high = ops.floor(values / 16)
-    digits = ops.arange(16, dtype="float32")
-    first = ops.cast(ops.equal(high[..., None], digits), "float32")
-    second = ops.cast(ops.equal((values - 16 * high)[..., None], digits), "float32")
-    counts = ops.matmul(ops.swapaxes(first, -1, -2), second)
-    return ops.reshape(counts, (ops.shape(images)[0], channels, 256))
+    places = ops.cast(images, "int32") + _first_values(images)
+    counted = ops.segment_sum(
+        ops.ones_like(ops.reshape(images, (-1,))),
+        ops.reshape(places, (-1,)),
+        num_segments=images.shape[0] * channels * 256,
+    )
+    return ops.reshape(counted, (-1, channels, 256))
+
+
+def _first_values(images: Any) -> Any:
+    """Returns where each channel begins in a flat table of the 256 values of each, int32."""
+    channels = images.shape[-1]
+    examples = ops.arange(ops.shape(images)[0], dtype="int32")[:, None, None, None]
+    return 256 * (examples * channels + ops.arange(channels, dtype="int32"))
