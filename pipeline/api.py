@@ -11,6 +11,7 @@ from pipeline.errors import UsageError
 from pipeline.orchestration import graph, runner
 from pipeline.orchestration.runner import Result
 from pipeline.orchestration.view import Silent, View, messages
+from pipeline.sources import uris
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,11 @@ class RunResult:
         return self.components["Evaluator"].outputs["evaluation"].properties
 
     @property
-    def pushed(self) -> Path:
-        """The directory of the version that TF Serving sees."""
+    def pushed(self) -> Path | str:
+        """The directory of the version that TF Serving sees, or its URI."""
         record = self.components["Pusher"].outputs["pushed_model"]
-        return Path(record.properties["pushed_destination"])
+        destination = record.properties["pushed_destination"]
+        return destination if uris.is_uri(destination) else Path(destination)
 
 
 def run(

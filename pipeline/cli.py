@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from pipeline.commands import models
 from pipeline.errors import PipelineError, UsageError
 
 # Nothing heavy is imported up here: `--help` has to answer at once.
@@ -63,7 +64,7 @@ def run(
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Where artifacts are kept; sets root.")] = None,
     destination: Annotated[
-        Path | None, typer.Option(help="Where models are pushed to; sets pusher.destination.")
+        str | None, typer.Option(help="Where models are pushed to; sets pusher.destination.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that read images; sets workers.")
@@ -266,6 +267,9 @@ def doctor(
         examination.show(Console(), report)
     if not report.works:
         raise typer.Exit(1)
+
+
+models.register(app)
 
 
 def main() -> None:

@@ -35,7 +35,8 @@ def print_result(console: Console, result: RunResult, python: Path | None = None
     console.print()
     python = python or Path(sys.executable)
     if "Pusher" in result.components:
-        _line(console, f"The model is in {relative(result.pushed)}. Next:")
+        pushed = result.pushed if isinstance(result.pushed, str) else relative(result.pushed)
+        _line(console, f"The model is in {pushed}. Next:")
         commands = next_commands(result, python)
     else:
         _line(console, "Next:")
@@ -46,22 +47,27 @@ def print_result(console: Console, result: RunResult, python: Path | None = None
 
 
 def next_commands(result: RunResult, python: Path) -> list[tuple[str, str]]:
-    """Returns what each of the next three commands is for, and the command."""
-    model = result.pushed.parent
+    """Returns what each of the next commands is for, and the command."""
     logs = _quoted(result.components["Trainer"].outputs["model_run"].uri)
+    watch = (
+        "watch the training in TensorBoard",
+        f"{_quoted(python.with_name('tensorboard'))} --logdir {logs}",
+    )
+    if isinstance(result.pushed, str):  # a URI, which other programs have to fetch
+        destination, name, _ = result.pushed.rsplit("/", 2)
+        show = f"{_quoted(python)} -m pipeline versions {name} --destination {destination}"
+        return [watch, ("see what was pushed", show)]
     mistakes = sorted(
         (result.components["Evaluator"].outputs["evaluation"].uri / "mistakes").glob("*")
     )
     image = _quoted(mistakes[0]) if mistakes else "IMAGE"
+    model = result.pushed.parent
     below = relative(model)
     # Docker takes absolute paths alone.
     mounted = below if below.is_absolute() else Path("$PWD") / below
     volume = f'-v "{mounted}:/models/{model.name}"'
     return [
-        (
-            "watch the training in TensorBoard",
-            f"{_quoted(python.with_name('tensorboard'))} --logdir {logs}",
-        ),
+        watch,
         (
             "classify an image" + (" (one that the model gets wrong)" if mistakes else ""),
             f"{_quoted(python)} -m pipeline predict {image} --model {_quoted(model)}",

@@ -104,10 +104,15 @@ def run(
         digest=pushed.digest,
     )
     files.write_json(written.uri / "pushed.json", written.properties)
+    return Outcome(result_of(pushed, parameters.label))
+
+
+def result_of(pushed: Pushed, label: str) -> str:
+    """Returns what a push did, in one line."""
     if not pushed.is_new:
-        return Outcome(f"{pushed.path} holds this model already")
+        return f"{pushed.path} holds this model already; it is {label}"
     removed = f", removed {', '.join(map(str, pushed.removed))}" if pushed.removed else ""
-    return Outcome(f"pushed {pushed.path} as {parameters.label}{removed}")
+    return f"pushed {pushed.path} as {label}{removed}"
 
 
 def push_to(

@@ -277,12 +277,15 @@ def record_of(
     name: str, number: int, digest: str, model: Path, more: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Returns what is written down with version `number` of the model `name`."""
+    kept = {key: value for key, value in (more or {}).items() if key != "republished_from"}
     return {
-        **(more or {}),
+        **kept,
         "name": name,
         "version": number,
         "digest": digest,
-        "bytes": sum(files.tree_listing(model).values()),
+        "bytes": sum(
+            size for path, size in files.tree_listing(model).items() if path not in (WARMUP, RECORD)
+        ),
         "pushed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
     }
 

@@ -71,13 +71,18 @@ def push(
     _require_system(base)
     with _explained(base):
         whole, present, ledger = _look(base)
-        for number in sorted({*whole[-1:], ledger.labels.get(label)} - {None}, reverse=True):
-            if _record(base, number).get("digest") == digest:
-                labels.require_promotable(ledger, whole, label, number, _name(base))
-                is_new = False
-                break
+        equal = (
+            number
+            for number in sorted({*whole[-1:], ledger.labels.get(label)} - {None}, reverse=True)
+            if _record(base, number).get("digest") == digest
+        )
+        number = next(equal, None)
+        is_new = number is None
+        if number is None:
+            number = _number(base, digest)
         else:
-            number, is_new = _number(base, digest), True
+            labels.require_promotable(ledger, whole, label, number, _name(base))
+        if is_new or not _is_intact(f"{base}/{number}", model, content):
             described = record_of(_name(base), number, digest, model, record)
             _upload(model, f"{base}/{number}", content, warmup or model / WARMUP, described)
             whole, present, ledger = _look(base)
@@ -203,6 +208,9 @@ def _upload(
 ) -> None:
     """Writes what is not there yet, compares everything, and then writes `saved_model.pb`."""
     sizes = _listing(version)
+    marker = f"{version}/{SAVED_MODEL}"
+    if SAVED_MODEL in sizes:
+        _delete([marker])
     for name, expected in content.items():
         if name != SAVED_MODEL:
             _put((model / name).read_bytes, f"{version}/{name}", expected, sizes.get(name))
@@ -213,7 +221,6 @@ def _upload(
     graph = (model / SAVED_MODEL).read_bytes()
     if hashlib.sha256(graph).hexdigest() != content[SAVED_MODEL]:
         raise PipelineError(f"{model}: changed while it was uploaded to {version}; push again")
-    marker = f"{version}/{SAVED_MODEL}"
     try:
         _write(marker, graph)
         if _sha256(marker) != content[SAVED_MODEL]:
@@ -223,6 +230,15 @@ def _upload(
         with contextlib.suppress(Exception):
             _delete([marker])
         raise
+
+
+def _is_intact(version: str, model: Path, content: Mapping[str, str]) -> bool:
+    """Whether all files are there, of the right sizes, and `saved_model.pb` has its bytes."""
+    sizes = _listing(version)
+    return (
+        all(sizes.get(name) == (model / name).stat().st_size for name in content)
+        and _sha256(f"{version}/{SAVED_MODEL}") == content[SAVED_MODEL]
+    )
 
 
 def _put(read: Any, uri: str, expected: str, size: int | None) -> None:

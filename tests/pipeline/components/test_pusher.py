@@ -63,7 +63,7 @@ def test_other_warmup_requests_make_no_other_model(inputs, tmp_path):
     run(inputs, tmp_path)
     (inputs["infra_blessing"].uri / versions.WARMUP).write_bytes(b"others")
     result, written = run(inputs, tmp_path)
-    assert result.endswith("/tiny/1 holds this model already")
+    assert result.endswith("/tiny/1 holds this model already; it is stable")
     assert (written.properties["pushed"], written.properties["pushed_version"]) == (0, 1)
 
 

@@ -1,0 +1,1 @@
+"""Commands that belong together, each group in a file; `pipeline.cli` adds them."""
