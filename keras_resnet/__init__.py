@@ -1,11 +1,12 @@
 """The residual network family for Keras 3."""
 
-from keras_resnet import analysis, constructors, layers, recipes
+from keras_resnet import analysis, constructors, layers, recipes, weights
 from keras_resnet.config import ResNetConfig
 from keras_resnet.constructors import *
 from keras_resnet.factory import ResNet
 from keras_resnet.model import ResNetModel, features
 from keras_resnet.variants import SPECS, WideResNet, create, list_models
+from keras_resnet.weights import list_weights
 
 __all__ = [
     "SPECS",
@@ -18,6 +19,8 @@ __all__ = [
     "features",
     "layers",
     "list_models",
+    "list_weights",
     "recipes",
+    "weights",
 ]
 __all__ += constructors.__all__

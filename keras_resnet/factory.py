@@ -1,10 +1,8 @@
 """From a configuration to a Keras model."""
 
 import inspect
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,7 +16,7 @@ from keras_resnet.layers.residual_block import ResidualBlock
 from keras_resnet.layers.stem import Stem, stem_strides
 from keras_resnet.layers.stochastic_depth import SCHEDULES
 from keras_resnet.model import ResNetModel
-from keras_resnet.weights import load
+from keras_resnet.weights.pretrained import load_pretrained
 
 
 def ResNet(
@@ -48,7 +46,10 @@ def ResNet(
     Args:
         config: Description of the network.
         include_top: Whether the classifier is part of the model.
-        weights: None for a random start, or the path of a weights file.
+        weights: None for a random start; `"imagenet"` for the best trained weights of the network
+            whose licence allows any use; one of `keras_resnet.list_weights()`, such as
+            `"timm/resnet50.a1_in1k"`; or the path of a file (`keras_resnet.weights.load`). They are
+            downloaded once. With another number of `classes` the classifier starts at random.
         input_tensor: Keras tensor to build the model on, in place of a new input.
         input_shape: Shape of an image, such as `(224, 224, 3)` in the default data format. Height
             and width may be None. By default an RGB image of `config.image_size`, or with
@@ -68,8 +69,9 @@ def ResNet(
         preprocessing.
 
     Raises:
-        ValueError: If an argument is out of range, or the images are smaller than the strides of
-            the network.
+        ValueError: If an argument is out of range, the images are smaller than the strides of the
+            network, or the weights are of another network.
+        DownloadError: If the weights are neither in the cache nor to be had.
 
     Example:
 
@@ -101,22 +103,8 @@ def ResNet(
         x = part.layer()(x)
     model = ResNetModel(inputs, x, name=name or "resnet", config=config)
     if weights is not None:
-        _load_weights(model, weights)
+        load_pretrained(model, config, weights)
     return model
-
-
-def _load_weights(model: keras.Model, weights: Any) -> None:
-    if not isinstance(weights, (str, os.PathLike)) or not Path(weights).is_file():
-        raise ValueError(
-            f"`weights` must be None or the path of a weights file. Received: weights={weights!r}"
-        )
-    try:
-        load(model, weights)
-    except ValueError as error:
-        raise ValueError(
-            "`weights` must come from the same network, with the same number of `classes`, here an "
-            f"output of {model.output_shape[1:]}. Received: weights={str(weights)!r}"
-        ) from error
 
 
 @dataclass(frozen=True)

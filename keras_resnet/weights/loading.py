@@ -1,14 +1,17 @@
 """Reading weights into a model."""
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_resnet.layers._unit import ResidualUnit
-from keras_resnet.weights import torch_names
+from keras_resnet.layers.stem import Stem
+from keras_resnet.weights.files import read
+from keras_resnet.weights.schemes import LayerNames, Torch
 
 # What a training loop of torch counts, and no network computes with.
 _IGNORED = "num_batches_tracked"
@@ -18,15 +21,22 @@ _MOST_NAMES_IN_AN_ERROR = 10
 def load(model: keras.Model, path: str | Path) -> None:
     """Reads the weights of a file into a model.
 
+    Every tensor of the file is used exactly once, and every weight of the model is set, or nothing
+    is. There are two exceptions: a classifier with another number of classes keeps its random
+    start, which is said on standard error, and that of a file is left out where the model has none;
+    and where the images have 1 channel or more than 3, the first convolution is adapted to them
+    (its channels summed up, or repeated and scaled).
+
     Args:
         model: A model that `keras_resnet.ResNet` built.
-        path: A `.safetensors` file with torch names (`load_torch_state`), or a file that Keras
-            wrote (`.weights.h5`, `.keras`). Formats that can run code when read are not taken.
+        path: A `.safetensors` file with the names of timm and torchvision or of this package
+            (`save`), an `.h5` file of keras.applications or of tf.keras' ResNet-RS, or what Keras
+            wrote of such a model (`.weights.h5`, `.keras`). Nothing that could run is read.
 
     Raises:
-        ValueError: If the file is of another kind or does not fit the model.
+        ValueError: If the file is of another kind, damaged, or does not fit the model; the message
+            names what is missing, left over or of another shape.
         FileNotFoundError: If there is no such file.
-        ImportError: If a `.safetensors` file needs the package `safetensors`.
 
     Example:
 
@@ -36,28 +46,8 @@ def load(model: keras.Model, path: str | Path) -> None:
     ```
     """
     path = Path(path)
-    if not path.name.endswith((".safetensors", ".weights.h5", ".keras")):
-        raise ValueError(
-            "`path` must end in .safetensors, .weights.h5 or .keras; the pickles of torch (.bin, "
-            f".pt, .pth) can run code when read. Received: path={str(path)!r}"
-        )
-    if not path.exists():
-        raise FileNotFoundError(f"`path` must be a file. Received: path={str(path)!r}")
-    if path.suffix == ".safetensors":
-        load_torch_state(model, read_safetensors(path))
-    else:
-        model.load_weights(path)
-
-
-def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a `.safetensors` file by name."""
-    try:
-        from safetensors.numpy import load_file
-    except ImportError as error:
-        raise ImportError(
-            "Reading .safetensors needs the package safetensors: pip install safetensors"
-        ) from error
-    return load_file(path)
+    tensors, scheme = read(path)
+    _copy(model, tensors, scheme, path.name)
 
 
 def load_torch_state(model: keras.Model, state: Mapping[str, Any]) -> None:
@@ -65,8 +55,9 @@ def load_torch_state(model: keras.Model, state: Mapping[str, Any]) -> None:
 
     The names are those of timm's `resnet*`, `wide_resnet*`, `resnext*`, `seres*`, `resnetrs*`,
     `legacy_seresnet*` and `resnetv2_*`, and of torchvision. Every tensor of `state` is used
-    exactly once, `num_batches_tracked` excepted, and every weight of the model is set; the
-    classifier of `state` is left out where the model has none. Nothing is copied if that fails.
+    exactly once, `num_batches_tracked` excepted, and every weight of the model is set, with the
+    exceptions that `load` makes for the classifier and for other channels. Nothing is copied if
+    that fails.
 
     Args:
         model: A model that `keras_resnet.ResNet` built. Its configuration must be that of the torch
@@ -83,66 +74,94 @@ def load_torch_state(model: keras.Model, state: Mapping[str, Any]) -> None:
     keras_resnet.weights.load_torch_state(model, safetensors.numpy.load_file(path))
     ```
     """
-    remaining = {name for name in state if name.rsplit(".", 1)[-1] != _IGNORED}
-    if not any(layer.name == "classifier" for layer in model.layers):
-        classifier = _dialect(model, state).classifier
-        remaining -= {f"{classifier}.weight", f"{classifier}.bias"}
-    assignments, missing, misshapen = [], [], []
-    for name, variable in torch_variables(model, state):
+    _copy(model, state, Torch(), "`state`")
+
+
+@dataclass
+class _Misfits:
+    """What keeps tensors from their places."""
+
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    misshapen: list[str] = field(default_factory=list)
+
+
+def _copy(model: keras.Model, tensors: Mapping[str, Any], scheme: LayerNames, source: str) -> None:
+    remaining = {name for name in tensors if name.rsplit(".", 1)[-1] != _IGNORED}
+    classifier = scheme.classifier(model, remaining)
+    kept = _classes_differ(model, tensors, scheme, classifier)
+    if kept is not None:
+        print(
+            f"keras_resnet: {source} has {kept[0]} classes and the model {kept[1]}; the classifier "
+            "of the model keeps its random start.",
+            file=sys.stderr,
+        )
+    if kept is not None or not _has_classifier(model):
+        remaining -= set(classifier)
+    first = _first_kernel(model)
+    misfits, assignments = _Misfits(), []
+    for name, variable in scheme.variables(model, remaining):
+        if kept is not None and name in classifier:
+            continue
         if name not in remaining:
-            missing.append(name)
+            misfits.missing.append(name)
             continue
         remaining.remove(name)
-        value = _to_keras_layout(np.asarray(state[name]), variable)
+        value = scheme.to_keras(np.asarray(tensors[name]), variable)
+        if variable is first:
+            value = _adapted(value, variable.shape[2])
         if value.shape != tuple(variable.shape):
-            misshapen.append(
-                f"{name} {tuple(np.shape(state[name]))} does not fit {variable.path} "
-                f"{tuple(variable.shape)}"
+            shape = tuple(np.shape(tensors[name]))
+            misfits.misshapen.append(
+                f"{name} {shape} does not fit {variable.path} {tuple(variable.shape)}"
             )
         assignments.append((variable, value))
-    if missing or remaining or misshapen:
+    misfits.unexpected = sorted(remaining)
+    if misfits.missing or misfits.unexpected or misfits.misshapen:
         raise ValueError(
-            "`state` must hold the tensors of this network and no others."
-            + _listed("Missing", missing)
-            + _listed("Unexpected", sorted(remaining))
-            + _listed("Of another shape", misshapen)
+            f"{source} must hold the tensors of this network and no others."
+            + _listed("Missing", misfits.missing)
+            + _listed("Unexpected", misfits.unexpected)
+            + _listed("Of another shape", misfits.misshapen)
         )
     for variable, value in assignments:
-        variable.assign(value)
+        variable.assign(value.astype(variable.dtype))
 
 
-def _dialect(model: keras.Model, state: Mapping[str, Any]) -> torch_names.Dialect:
-    blocks = [layer for layer in model.layers if isinstance(layer, ResidualUnit)]
-    if any(block.order == "full_preactivation" for block in blocks):
-        return torch_names.RESNETV2
-    legacy = any(name.startswith("layer0.") for name in state)
-    return torch_names.LEGACY_SENET if legacy else torch_names.RESNET
+def _has_classifier(model: keras.Model) -> bool:
+    return any(layer.name == "classifier" for layer in model.layers)
 
 
-def torch_variables(
-    model: keras.Model, state: Mapping[str, Any]
-) -> Iterator[tuple[str, keras.Variable]]:
-    """Each weight of the model with the name of its tensor, in the dialect of `state`."""
-    for module, layer in torch_names.torch_modules(model, _dialect(model, state)):
-        if isinstance(layer, keras.layers.BatchNormalization):
-            yield f"{module}.weight", layer.gamma
-            yield f"{module}.bias", layer.beta
-            yield f"{module}.running_mean", layer.moving_mean
-            yield f"{module}.running_var", layer.moving_variance
-        else:
-            yield f"{module}.weight", layer.kernel
-            if layer.bias is not None:
-                yield f"{module}.bias", layer.bias
+def _classes_differ(
+    model: keras.Model, tensors: Mapping[str, Any], scheme: LayerNames, names: tuple[str, str]
+) -> tuple[int, int] | None:
+    """The classes of the tensors and those of the model, where only these are different."""
+    if not _has_classifier(model) or not all(name in tensors for name in names):
+        return None
+    ours = model.get_layer("classifier").kernel
+    theirs = scheme.to_keras(np.asarray(tensors[names[0]]), ours).shape
+    if len(theirs) != 2 or theirs[0] != ours.shape[0] or theirs[1] == ours.shape[1]:
+        return None
+    return theirs[1], ours.shape[1]
 
 
-def _to_keras_layout(value: np.ndarray, variable: keras.Variable) -> np.ndarray:
-    if value.ndim == 4 and len(variable.shape) == 2 and value.shape[2:] == (1, 1):
-        value = value[:, :, 0, 0]  # A classifier that torch keeps as a 1×1 convolution.
-    if value.ndim == 4:  # (out, in / groups, height, width)
-        value = value.transpose(2, 3, 1, 0)
-    elif value.ndim == 2:
-        value = value.T
-    return value.astype(variable.dtype)
+def _first_kernel(model: keras.Model) -> keras.Variable | None:
+    stems = [layer for layer in model.layers if isinstance(layer, Stem)]
+    return stems[0].conv1.kernel if stems else None
+
+
+def _adapted(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """The kernel of a convolution of RGB images, (height, width, 3, out), for other channels.
+
+    One channel gets the sum of the three, so that grey images give what they gave as RGB. More get
+    the three in turn, scaled so that the sum over all channels stays (timm's `in_chans`).
+    """
+    if kernel.ndim != 4 or kernel.shape[2] != 3 or channels == 3:
+        return kernel
+    kernel = kernel.astype("float32")
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    return kernel[:, :, np.arange(channels) % 3] * (3 / channels)
 
 
 def _listed(title: str, names: list[str]) -> str:

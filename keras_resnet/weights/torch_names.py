@@ -31,8 +31,20 @@ RESNETV2 = Dialect("stem.", "stages.{stage}.blocks.{block}", "norm", "se", "norm
 LEGACY_SENET = Dialect("layer0.", "layer{stage}.{block}", "bn", "se_module", "", "last_linear")
 
 
-def torch_modules(model: keras.Model, dialect: Dialect) -> Iterator[tuple[str, keras.Layer]]:
+def dialect_of(model: keras.Model) -> Dialect:
+    """The dialect that names the layers of a model."""
+    for layer in model.layers:
+        if isinstance(layer, ResidualUnit) and layer.order == "full_preactivation":
+            return RESNETV2
+        # Nothing but the older SE networks has this pool.
+        if isinstance(layer, Stem) and layer.pool == "max_ceil":
+            return LEGACY_SENET
+    return RESNET
+
+
+def torch_modules(model: keras.Model) -> Iterator[tuple[str, keras.Layer]]:
     """Each layer of the model that has weights, with the name of its torch module."""
+    dialect = dialect_of(model)
     for layer in model.layers:
         if isinstance(layer, Stem):
             yield from _stem(layer, dialect)
@@ -50,10 +62,10 @@ def torch_modules(model: keras.Model, dialect: Dialect) -> Iterator[tuple[str, k
 
 
 def _stem(stem: Stem, dialect: Dialect) -> Iterator[tuple[str, keras.Layer]]:
-    convolutions = _convolutions(stem)
+    sublayers = list(numbered_sublayers(stem))
     deep = stem.kind.startswith("deep")
-    for number in range(1, convolutions + 1):
-        if stem.pool == "conv" and number == convolutions:
+    for number, convolution, batch_norm in sublayers:
+        if stem.pool == "conv" and number == len(sublayers):
             conv, norm = "maxpool.0", "maxpool.1"
         elif not deep:
             conv, norm = "conv" if dialect is RESNETV2 else "conv1", "bn1"
@@ -62,24 +74,18 @@ def _stem(stem: Stem, dialect: Dialect) -> Iterator[tuple[str, keras.Layer]]:
         else:  # A sequence of convolution, norm and ReLU, whose last norm stands beside it.
             conv, norm = f"conv1.{3 * number - 3}", f"conv1.{3 * number - 2}"
             norm = "bn1" if number == 3 else norm
-        yield dialect.stem + conv, getattr(stem, f"conv{number}")
-        if getattr(stem, f"bn{number}") is not None:
-            yield dialect.stem + norm, getattr(stem, f"bn{number}")
+        yield dialect.stem + conv, convolution
+        if batch_norm is not None:
+            yield dialect.stem + norm, batch_norm
 
 
 def _block(block: ResidualUnit, dialect: Dialect) -> Iterator[tuple[str, keras.Layer]]:
-    position = re.fullmatch(r"stage(\d+)_block(\d+)", block.name)
-    if position is None:
-        raise ValueError(
-            "`model` must have blocks that are named stage1_block1, stage1_block2, ... "
-            f"Received a model with the block {block.name!r}"
-        )
-    stage, number = int(position[1]), int(position[2]) - 1
+    stage, number = block_position(block)
     stage -= dialect is RESNETV2
-    prefix = dialect.block.format(stage=stage, block=number)
-    for index in range(1, _convolutions(block) + 1):
-        yield f"{prefix}.conv{index}", getattr(block, f"conv{index}")
-        yield f"{prefix}.{dialect.norm}{index}", getattr(block, f"bn{index}")
+    prefix = dialect.block.format(stage=stage, block=number - 1)
+    for index, convolution, batch_norm in numbered_sublayers(block):
+        yield f"{prefix}.conv{index}", convolution
+        yield f"{prefix}.{dialect.norm}{index}", batch_norm
     if block.se is not None:
         yield f"{prefix}.{dialect.squeeze_excite}.fc1", block.se.reduce
         yield f"{prefix}.{dialect.squeeze_excite}.fc2", block.se.expand
@@ -95,9 +101,22 @@ def _block(block: ResidualUnit, dialect: Dialect) -> Iterator[tuple[str, keras.L
         yield f"{prefix}.downsample.{norm}", shortcut.bn
 
 
-def _convolutions(layer: Stem | ResidualUnit) -> int:
-    """Number of sublayers conv1, conv2, ..."""
-    number = 0
-    while hasattr(layer, f"conv{number + 1}"):
+def block_position(block: ResidualUnit) -> tuple[int, int]:
+    """Number of the stage of a block and its own number in there, both from 1."""
+    position = re.fullmatch(r"stage(\d+)_block(\d+)", block.name)
+    if position is None:
+        raise ValueError(
+            "`model` must have blocks that are named stage1_block1, stage1_block2, ... "
+            f"Received a model with the block {block.name!r}"
+        )
+    return int(position[1]), int(position[2])
+
+
+def numbered_sublayers(
+    layer: Stem | ResidualUnit,
+) -> Iterator[tuple[int, keras.Layer, keras.Layer | None]]:
+    """The number, the convolution and the norm of conv1 and bn1, conv2 and bn2, ..."""
+    number = 1
+    while hasattr(layer, f"conv{number}"):
+        yield number, getattr(layer, f"conv{number}"), getattr(layer, f"bn{number}")
         number += 1
-    return number

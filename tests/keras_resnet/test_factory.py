@@ -167,11 +167,10 @@ def test_weights_files(tmp_path):
     again = keras_resnet.ResNet(CIFAR, weights=path)
     for ours, theirs in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    with pytest.raises(
-        ValueError, match=r"`weights` must come from.*`classes`.*\(1000,\).*weights="
-    ):
-        keras_resnet.ResNet(CIFAR, weights=path, classes=1000)
-    with pytest.raises(ValueError, match=r"`weights` must be None or the path.*'imagenet'"):
+    larger = dataclasses.replace(CIFAR, depths=(2, 1, 1))
+    with pytest.raises(ValueError, match=r"`weights` must come from the same network.*'resnet'"):
+        keras_resnet.ResNet(larger, weights=path)
+    with pytest.raises(ValueError, match=r"`weights` must be None or a file for this network"):
         keras_resnet.ResNet(CIFAR, weights="imagenet")
 
 

@@ -9,7 +9,8 @@ from safetensors.numpy import load_file
 from keras_resnet import _backend
 from keras_resnet.factory import ResNet
 from keras_resnet.variants import SPECS, create
-from keras_resnet.weights.loading import load_torch_state, torch_variables
+from keras_resnet.weights.loading import load_torch_state
+from keras_resnet.weights.schemes import torch_variables
 from tests.keras_resnet.parity import (
     CASES,
     FAST_START,
@@ -43,7 +44,7 @@ def case(request):
     load_torch_state(model, state)
     with np.load(FIXTURES / "tiny" / f"{name}.npz") as reference:
         reference = dict(reference)
-    return model, reference, dict(torch_variables(model, state))
+    return model, reference, dict(torch_variables(model))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -126,10 +127,9 @@ def test_full_size_of_the_others(name):
 
 def _check_full_size(name):
     model = create(name, input_shape=(64, 64, 3), classifier_activation=None, **FAST_START)
-    legacy = {"layer0.conv1.weight": None} if name.startswith("legacy") else {}
     state = {
         key: tensor_by_formula(key, torch_shape(variable, key))
-        for key, variable in torch_variables(model, legacy)
+        for key, variable in torch_variables(model)
     }
     load_torch_state(model, state)
     logits = model.predict_on_batch(images_by_formula(64, 64))
