@@ -4,6 +4,8 @@ Nothing in here needs TensorFlow: a recipe trains on every backend of Keras.
 """
 
 from keras_resnet.recipes.augmentation import Augmentation
+from keras_resnet.recipes.batches import Batches
+from keras_resnet.recipes.draws import Draws
 from keras_resnet.recipes.losses import RecipeLoss
 from keras_resnet.recipes.optimizers import LAMB, SGD, AdamW
 from keras_resnet.recipes.rand_augment import RandAugment
@@ -17,6 +19,8 @@ __all__ = [
     "SGD",
     "AdamW",
     "Augmentation",
+    "Batches",
+    "Draws",
     "RandAugment",
     "Recipe",
     "RecipeLoss",

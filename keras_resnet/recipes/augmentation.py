@@ -12,8 +12,6 @@ from keras_resnet.recipes import colour, geometry, mixing
 from keras_resnet.recipes.geometry import PADDINGS
 from keras_resnet.recipes.rand_augment import RandAugment
 
-__all__ = ["PADDINGS", "Augmentation", "Numbers"]
-
 # Zhong et al., 2020, section 5.2: share of the image, and height by width.
 _ERASED_AREA = (0.02, 0.4)
 _ERASED_RATIO = (0.3, 1 / 0.3)

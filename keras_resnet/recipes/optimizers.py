@@ -226,7 +226,8 @@ def _adam_update(optimizer, gradient, variable):
 
 
 def _trust_ratio(variable, update):
-    weight, change = ops.norm(variable), ops.norm(update)
+    # `ops.norm` takes at most two axes.
+    weight, change = (ops.sqrt(ops.sum(ops.square(tensor))) for tensor in (variable, update))
     usable = ops.logical_and(weight > 0, change > 0)
     return ops.where(usable, weight / ops.where(usable, change, 1.0), 1.0)
 

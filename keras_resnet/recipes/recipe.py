@@ -2,29 +2,18 @@
 
 import dataclasses
 import difflib
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from keras_resnet._validation import (
-    check_choice,
-    check_flag,
-    check_fraction,
-    check_integer,
-    check_positive,
-    check_rate,
-)
-from keras_resnet.layers._unit import DROP_PATH_MODES
-from keras_resnet.layers.stochastic_depth import SCHEDULES as DROP_PATH_SCHEDULES
+from keras_resnet._validation import check_integer
 from keras_resnet.recipes import losses, optimizers, schedules
-from keras_resnet.recipes.augmentation import PADDINGS, Augmentation
+from keras_resnet.recipes._fields import validate
+from keras_resnet.recipes.augmentation import Augmentation
+from keras_resnet.recipes.batches import Batches
 from keras_resnet.recipes.rand_augment import RandAugment
-
-OPTIMIZERS = ("sgd", "adamw", "lamb")
-SCALINGS = ("linear", "sqrt", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,82 +149,7 @@ class Recipe:
     test_crop: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise ValueError(f"`name` must be a text. Received: name={self.name!r}")
-        object.__setattr__(self, "milestones", _shares("milestones", self.milestones))
-        object.__setattr__(self, "crop_ratio", _range("crop_ratio", self.crop_ratio))
-        if self.random_crop is not None:
-            object.__setattr__(self, "random_crop", _range("random_crop", self.random_crop))
-            check_fraction("random_crop", self.random_crop[1])
-        for name in ("epochs", "batch_size", "accumulate_steps", "repeated_augmentation"):
-            check_integer(name, getattr(self, name))
-        for name in ("random_shift", "rand_augment"):
-            check_integer(name, getattr(self, name), minimum=0)
-        for name in ("train_size", "test_size"):
-            if getattr(self, name) is not None:
-                check_integer(name, getattr(self, name))
-        for name in ("learning_rate", "epsilon", "decay_factor"):
-            check_positive(name, getattr(self, name))
-        for name in (
-            *("warmup_epochs", "minimum_learning_rate", "weight_decay"),
-            *("lighting", "rand_augment_magnitude", "rand_augment_std", "mixup", "cutmix"),
-        ):
-            _check_least(name, getattr(self, name))
-        for name in ("warmup_learning_rate", "bce_threshold", "clip_norm"):
-            if getattr(self, name) is not None:
-                _check_least(name, getattr(self, name))
-        for name in (
-            *("momentum", "beta_1", "beta_2", "label_smoothing", "ema_decay"),
-            *("random_zoom", "drop_path_rate", "dropout_rate"),
-        ):
-            check_rate(name, getattr(self, name))
-        for name, greatest in {
-            "random_rotation": 0.5,
-            "brightness": 1,
-            "contrast": 1,
-            "saturation": 1,
-            "rand_augment_probability": 1,
-            "random_erasing": 1,
-            "mix_probability": 1,
-            "switch_probability": 1,
-        }.items():
-            _check_least(name, getattr(self, name), greatest)
-        check_fraction("test_crop", self.test_crop)
-        for name in ("nesterov", "decay_norm_and_bias", "random_flip", "rand_augment_increasing"):
-            check_flag(name, getattr(self, name))
-        for name, allowed in {
-            "optimizer": OPTIMIZERS,
-            "learning_rate_scaling": SCALINGS,
-            "schedule": schedules.KINDS,
-            "weight_decay_form": optimizers.FORMS,
-            "loss": losses.LOSSES,
-            "padding": PADDINGS,
-            "drop_path_mode": DROP_PATH_MODES,
-            "drop_path_schedule": tuple(DROP_PATH_SCHEDULES),
-        }.items():
-            check_choice(name, getattr(self, name), allowed)
-        self._check_together()
-
-    def _check_together(self) -> None:
-        if self.milestones and self.schedule != "multistep":
-            raise ValueError(
-                "`milestones` belong to schedule='multistep'. "
-                f"Received: milestones={self.milestones}, schedule={self.schedule!r}"
-            )
-        if self.bce_threshold is not None and self.loss != "bce":
-            raise ValueError(
-                "`bce_threshold` belongs to loss='bce'. "
-                f"Received: bce_threshold={self.bce_threshold}, loss={self.loss!r}"
-            )
-        if self.minimum_learning_rate > self.learning_rate:
-            raise ValueError(
-                f"`minimum_learning_rate` must be at most learning_rate={self.learning_rate}. "
-                f"Received: minimum_learning_rate={self.minimum_learning_rate}"
-            )
-        if self.clip_norm == 0:
-            raise ValueError(
-                "`clip_norm` must be a number above 0, or None not to clip. Received: clip_norm=0"
-            )
+        validate(self)
 
     @property
     def mixes(self) -> bool:
@@ -362,13 +276,16 @@ class Recipe:
         """Returns the loss for `compile`, of targets and logits."""
         return losses.RecipeLoss(self.loss, self.bce_threshold)
 
-    def augmentation(self, crop: bool = True, fill: Any = 128.0) -> Augmentation:
+    def augmentation(
+        self, crop: bool = True, fill: Any = 128.0, size: tuple[int, int] | None = None
+    ) -> Augmentation:
         """Returns what training images go through on the device.
 
         Args:
             crop: Whether it cuts out random parts; False where images are cut when they are read.
             fill: The colour outside of images, and of what is erased; a number or one for each
                 channel, from 0 to 255. The mean of the data is zero to the network.
+            size: Height and width of what comes out; None for those of the images.
         """
         rand_augment = RandAugment(
             operations=self.rand_augment,
@@ -386,6 +303,7 @@ class Recipe:
             fill=fill,
             crop=self.random_crop if crop else None,
             crop_ratio=self.crop_ratio,
+            size=size,
             rand_augment=rand_augment if self.rand_augment else None,
             brightness=self.brightness,
             contrast=self.contrast,
@@ -397,6 +315,10 @@ class Recipe:
             mix_probability=self.mix_probability,
             switch_probability=self.switch_probability,
         )
+
+    def batches(self, images: Any, labels: Any, **arguments: Any) -> Batches:
+        """Returns images in memory as batches for `fit`; arguments as of `Batches`."""
+        return Batches(self, images, labels, **arguments)
 
     @property
     def model_arguments(self) -> dict[str, Any]:
@@ -454,34 +376,3 @@ class Recipe:
             loss=self.make_loss(),
             **arguments,
         )
-
-
-def _check_least(name: str, value: Any, greatest: float | None = None) -> None:
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not value >= 0 or (greatest is not None and value > greatest):
-        allowed = "of at least 0" if greatest is None else f"from 0 to {greatest}"
-        raise ValueError(f"`{name}` must be a number {allowed}. Received: {name}={value!r}")
-
-
-def _shares(name: str, values: Any) -> tuple[float, ...]:
-    if not isinstance(values, (tuple, list)) or not all(
-        isinstance(value, numbers.Real) and 0 < value < 1 for value in values
-    ):
-        raise ValueError(f"`{name}` must be numbers between 0 and 1. Received: {name}={values!r}")
-    if list(values) != sorted(values):
-        raise ValueError(f"`{name}` must not decrease. Received: {name}={values!r}")
-    return tuple(float(value) for value in values)
-
-
-def _range(name: str, values: Any) -> tuple[float, float]:
-    if (
-        not isinstance(values, (tuple, list))
-        or len(values) != 2
-        or not all(isinstance(value, numbers.Real) and value > 0 for value in values)
-        or values[0] > values[1]
-    ):
-        raise ValueError(
-            f"`{name}` must be the least and then the greatest of two numbers above 0. "
-            f"Received: {name}={values!r}"
-        )
-    return float(values[0]), float(values[1])
