@@ -135,7 +135,7 @@ def models_text(
     """Returns the text of `models.config`.
 
     Servers follow the highest versions by themselves, so that a new one is loaded before any label
-    names it; how many of them is what `Ledger.loaded` says.
+    names it; how many of them is what `Ledger.num_versions` says.
 
     Args:
         models: The versions that are there, and the labels, of each model by its name.
@@ -159,7 +159,7 @@ def models_text(
             base_path=paths.get(name, path) if root is None else path,
             model_platform="tensorflow",
         )
-        model.model_version_policy.latest.num_versions = len(ledger.loaded(present))
+        model.model_version_policy.latest.num_versions = ledger.num_versions(present)
         for label, number in ledger.labels.items():
             model.version_labels[label] = number
     return _WRITTEN_BY.format("anew by every push") + text_format.MessageToString(config)

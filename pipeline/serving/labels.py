@@ -79,17 +79,19 @@ class Ledger:
             history = history[: history.index(target)]
         return replace(replace(self, history=history).moved(STABLE, number), highest=number)
 
-    def loaded(self, present: Collection[int]) -> list[int]:
-        """Returns the versions that TF Serving keeps loaded, lowest first.
+    def num_versions(self, present: Collection[int]) -> int:
+        """Returns how many of the highest versions TF Serving has to keep loaded.
 
-        They are the highest ones down to the lowest with a label and the one before it: the place
-        of that one is what lets the next version be loaded before a label leaves the last one.
+        They reach down to the lowest with a label, and there is a place for one more: so the next
+        version is loaded before a label leaves the last one.
         """
-        ordered = sorted(present)
         if not self.labels:
-            return ordered[-1:]
-        needed = sum(number >= min(self.labels.values()) for number in ordered)
-        return ordered[-(needed + 1) :]
+            return 1
+        return 1 + sum(number >= min(self.labels.values()) for number in present)
+
+    def loaded(self, present: Collection[int]) -> list[int]:
+        """Returns the versions that TF Serving keeps loaded, lowest first."""
+        return sorted(present)[-self.num_versions(present) :]
 
     def removable(self, present: Collection[int], keep_last: int | None) -> list[int]:
         """Returns the versions that may go, lowest first.

@@ -380,5 +380,10 @@ def _write(uri: str, content: bytes) -> None:
 def _delete(paths: list[str]) -> None:
     from apache_beam.io.filesystems import FileSystems
 
-    if paths:
-        FileSystems.delete(paths)
+    for path in paths:
+        try:
+            FileSystems.delete([path])
+        # Each file system says in its own way that there is no such file.
+        except Exception:
+            if FileSystems.exists(path):
+                raise

@@ -93,7 +93,7 @@ class ObjectStore(FileSystem):
         STORE.step("list", dir_or_prefix)
         found = [path for path in list(STORE.objects) if path.startswith(dir_or_prefix)]
         STORE.random.shuffle(found)
-        return [FileMetadata(path, len(STORE.objects[path])) for path in found]
+        return [FileMetadata(path, len(STORE.objects.get(path, b""))) for path in found]
 
     def create(self, path, mime_type="", compression_type=CompressionTypes.AUTO):
         return _Upload(path)
