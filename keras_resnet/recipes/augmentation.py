@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 from keras import ops
 
 from keras_resnet._validation import check_choice
@@ -163,7 +162,7 @@ class Augmentation:
             by = ops.cast(ops.cast(by, "int32") - self.shift, rows.dtype)
             rows, columns = rows + by[:, 0], columns + by[:, 1]
         padding = "constant" if self.rand_augment else self.padding
-        found = inside = None
+        inside = None
         if padding == "constant" and (self.shift or self.rotation or self.zoom or layers):
             inside = geometry.inside(rows, columns, height, width)[..., None]
         if self.crop:
@@ -171,14 +170,8 @@ class Augmentation:
         fetch = geometry.interpolated if self.interpolates else geometry.pixels
         found = fetch(images, rows, columns, padding)
         if inside is not None:
-            found = ops.where(inside, found, self._fill(found))
+            found = ops.where(inside, found, geometry.colour(self.fill, found))
         return found, layers
-
-    def _fill(self, images: Any) -> Any:
-        fill = np.asarray(self.fill, "float32")
-        if images.dtype == "uint8":
-            fill = np.rint(fill)
-        return ops.cast(ops.convert_to_tensor(fill), images.dtype)
 
     def _turned(
         self, rows: Any, columns: Any, height: int, width: int, draws: Numbers
@@ -222,7 +215,7 @@ class Augmentation:
         centre = sides / 2 + draws.uniform("erase_place", 2) * (1 - sides)
         sides = ops.where(draws.uniform("erase", 1) < self.erasing, sides, 0.0)
         mask, _ = geometry.box(centre, sides, height, width)
-        return ops.where(mask, self._fill(images), images)
+        return ops.where(mask, geometry.colour(self.fill, images), images)
 
 
 def _to_scale(places: Any, size: int, original: int) -> Any:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import keras
+import numpy as np
 from keras import ops
 
 PADDINGS = ("mirror", "reflect", "constant")
@@ -71,6 +73,26 @@ def inside(rows: Any, columns: Any, height: int, width: int) -> Any:
         ops.logical_and(rows >= -0.5, rows < height - 0.5),
         ops.logical_and(columns >= -0.5, columns < width - 0.5),
     )
+
+
+def colour(fill: Any, images: Any) -> Any:
+    """Returns a colour of the type of images, to be put in their place.
+
+    Args:
+        fill: A number, or one for each channel, from 0 to 255.
+        images: `(examples, height, width, channels)`.
+
+    Raises:
+        ValueError: If the colour has another number of channels.
+    """
+    values = np.asarray(fill, "float32")
+    if values.ndim and values.shape != images.shape[-1:]:
+        raise ValueError(
+            f"`fill` must be a number or one for each of the {images.shape[-1]} channels. "
+            f"Received: fill={fill}"
+        )
+    is_whole = keras.backend.standardize_dtype(images.dtype) == "uint8"
+    return ops.cast(np.rint(values) if is_whole else values, images.dtype)
 
 
 def box(centre: Any, sides: Any, height: int, width: int) -> tuple[Any, Any]:

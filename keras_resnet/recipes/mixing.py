@@ -79,17 +79,17 @@ def mix(
         return draws.uniform(name, *shape)[::2]
 
     height, width = images.shape[1:3]
+    mixed = of_pairs("mix_apply") < probability
     cuts = of_pairs("mix_switch") < switch_probability if mixup and cutmix else bool(cutmix)
     kept = beta(of_pairs("mix_share"), mixup) if mixup else None
     mask = None
     if cutmix:
         wanted = 1 - beta(of_pairs("mix_cut_share"), cutmix)
-        mixed = of_pairs("mix_apply") < probability
         side = ops.where(ops.logical_and(mixed, cuts), ops.sqrt(wanted), 0.0)
         sides = ops.stack([side, side], axis=-1)
         mask, area = geometry.box(of_pairs("mix_place", 2), sides, height, width)
         kept = ops.where(cuts, 1 - area, kept) if mixup else 1 - area
-    kept = ops.where(of_pairs("mix_apply") < probability, kept, 1.0)
+    kept = ops.where(mixed, kept, 1.0)
 
     own = ops.reshape(images, (-1, 2, *images.shape[1:]))
     other = ops.flip(own, axis=1)

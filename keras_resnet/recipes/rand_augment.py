@@ -210,7 +210,7 @@ class RandAugment:
         side = ops.where(layer.has("cutout"), side, 0.0) * min(height, width)
         sides = ops.stack([side / height, side / width], axis=-1)
         mask, _ = geometry.box(place, sides, height, width)
-        return ops.where(mask, ops.convert_to_tensor(np.asarray(fill, "float32")), images)
+        return ops.where(mask, geometry.colour(fill, images), images)
 
 
 def _look_up(images: Any, table: Any) -> Any:
