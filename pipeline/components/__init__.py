@@ -10,6 +10,9 @@ and may offer
 
     check(parameters)       raises UsageError before anything of the run is written
     external(parameters)    what its result depends on outside the graph; part of the cache key
+    look_outside(inputs, parameters, name)
+                            the same, where that depends on what the component reads; `run` finds it
+                            in `context.outside`
     CACHEABLE = False       for a component whose effect lies outside the store
     RESUMABLE = True        for one that keeps in `context.state` what a killed execution has done,
                             and that several workers may execute together

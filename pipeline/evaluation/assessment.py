@@ -164,17 +164,18 @@ def _figures(
     names = measures[0].names
     values = [measure() for measure in measures]
     own = np.unique(members[chosen], return_inverse=True)[1]
+    units = int(own.max()) + 1
     replicates = None
-    if sampling.resamples:
+    # A single unit says nothing of how far others may be from it.
+    if sampling.resamples and units > 1:
         drawn = intervals.bootstrap(
-            lambda weights: np.concatenate([measure(weights) for measure in measures]),
-            _in_order(own),
+            lambda weights: np.concatenate([measure(weights) for measure in measures], axis=-1),
+            own,
             sampling.resamples,
             sampling.seed,
             name,
         )
         replicates = np.split(drawn, len(measures), axis=1)
-    units = int(own.max()) + 1
     figures = [
         {
             metric: Figure(
@@ -202,11 +203,6 @@ def _figures(
         for column, metric in enumerate(names)
     }
     return figures[0], figures[1], gains
-
-
-def _in_order(own: np.ndarray) -> np.ndarray:
-    """Returns the units renumbered by where they come first, as `bootstrap` wants single ones."""
-    return np.arange(len(own)) if len(np.unique(own)) == len(own) else own
 
 
 def _interval(

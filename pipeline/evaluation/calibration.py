@@ -56,20 +56,14 @@ def equal_mass(scores: np.ndarray, bins: int = BINS) -> tuple[np.ndarray, np.nda
     return np.clip(np.searchsorted(edges, scores) - 1, 0, len(edges) - 2), edges
 
 
-def error(
-    gaps: np.ndarray, members: np.ndarray, bins: int, weights: np.ndarray | None = None
-) -> float:
+def error(gaps: np.ndarray, members: np.ndarray) -> float:
     """Returns the expected calibration error: the mean over examples of their bin's gap.
 
     Args:
         gaps: Confidence less 1 for a right answer or 0 for a wrong one, float64 (n,).
         members: The bin of each example.
-        bins: The number of bins.
-        weights: How often each example counts; by default once.
     """
-    total = len(gaps) if weights is None else weights.sum()
-    sums = np.bincount(members, gaps if weights is None else gaps * weights, bins)
-    return float(np.abs(sums).sum() / total)
+    return float(np.abs(np.bincount(members, gaps)).sum() / len(gaps))
 
 
 def reliability(

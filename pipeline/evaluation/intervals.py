@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+# Weights held at once.
+_BLOCK = 1 << 20
+
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
@@ -35,8 +38,8 @@ def bootstrap(
     """Returns what a statistic is on samples drawn with replacement (Efron & Tibshirani, 1993).
 
     Args:
-        statistic: Takes how often each example counts, float64 (n,), and returns (m,). Two models
-            in one statistic are resampled as pairs.
+        statistic: Takes how often each example counts, float64 (b, n), and returns (b, m). Two
+            models in one statistic are resampled as pairs.
         members: The unit of each example, from `units`; units are what is drawn.
         resamples: How many samples.
         seed: Equal seeds and names give equal samples.
@@ -47,13 +50,16 @@ def bootstrap(
     """
     number = int(members.max()) + 1
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    single = number == len(members)  # then the units are the examples, in their order
+    together = max(1, _BLOCK // len(members))
     found = []
-    for _ in range(resamples):
-        drawn = np.bincount(generator.integers(0, number, number), minlength=number)
-        weights = drawn.astype(np.float64)
-        found.append(statistic(weights if single else weights[members]))
-    return np.array(found)
+    for start in range(0, resamples, together):
+        rows = min(together, resamples - start)
+        drawn = generator.integers(0, number, (rows, number))
+        drawn += number * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * number).reshape(rows, number)
+        # The resamples are the same however many are drawn at once.
+        found.append(statistic(counts.astype(np.float64)[:, members]))
+    return np.concatenate(found)
 
 
 def percentile(replicates: np.ndarray, confidence: float) -> list[float]:

@@ -1,7 +1,6 @@
 """How good answers are: over all examples, class by class, and which class is taken for which."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ OF_CLASSES = (BALANCED, MACRO_F1)
 SHARES = (ACCURACY, TOP_5)
 
 _TOP = 5
+_MEANS = 3
 # Probabilities below this count as this much in the log loss, as in scikit-learn for float32.
 _LEAST = float(np.finfo(np.float32).eps)
 
@@ -37,7 +37,6 @@ def log_losses(answers: Answers) -> np.ndarray:
     return -np.log(np.clip(answers.own, _LEAST, 1.0))
 
 
-@dataclass(frozen=True)
 class Measure:
     """The metrics of answers as a function of how often each example counts.
 
@@ -47,57 +46,78 @@ class Measure:
         classes: The number of classes; None leaves out what speaks of the classes together.
     """
 
-    answers: Answers
-    labels: np.ndarray
-    classes: int | None = None
-
-    def __post_init__(self) -> None:
-        """Computes what does not depend on the weights."""
-        hit = hits(self.answers, self.labels, ACCURACY)
-        sums = np.stack([hit, hits(self.answers, self.labels, TOP_5), log_losses(self.answers)])
-        bins = []
+    def __init__(self, answers: Answers, labels: np.ndarray, classes: int | None = None):
+        hit = hits(answers, labels, ACCURACY)
+        gaps = answers.score - hit
+        columns = [hit, hits(answers, labels, TOP_5), log_losses(answers)]
         for divide in (calibration.equal_width, calibration.equal_mass):
-            members, edges = divide(self.answers.score)
-            bins.append((members, len(edges) - 1))
-        object.__setattr__(self, "_sums", sums.astype(np.float64))
-        object.__setattr__(self, "_gaps", self.answers.score - hit)
-        object.__setattr__(self, "_bins", bins)
+            members, edges = divide(answers.score)
+            columns += [gaps * (members == index) for index in range(len(edges) - 1)]
+        # One row for each sum that is needed: all of them are one product with the weights.
+        self._columns = np.stack(columns).astype(np.float64).T
+        self._of_classes = None if classes is None else _OfClasses(answers, labels)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The metrics that are returned, in their order."""
-        return OF_EXAMPLES if self.classes is None else OF_EXAMPLES + OF_CLASSES
+        return OF_EXAMPLES if self._of_classes is None else OF_EXAMPLES + OF_CLASSES
 
     def __call__(self, weights: np.ndarray | None = None) -> np.ndarray:
-        """Returns the metrics, float64 in the order of `names`.
+        """Returns the metrics, float64 (…, m) in the order of `names`.
 
         Args:
-            weights: How often each example counts, float64 (n,); by default once.
+            weights: How often each example counts, float64 (…, n); by default once.
         """
         if weights is None:
-            weights = np.ones(len(self.labels))
-        found = [
-            *(self._sums @ weights / weights.sum()),
-            *(calibration.error(self._gaps, *bins, weights) for bins in self._bins),
-        ]
-        if self.classes is not None:
-            found += _of_classes(self.answers, self.labels, self.classes, weights)
-        return np.array(found)
+            weights = np.ones(len(self._columns))
+        means = weights @ self._columns / weights.sum(axis=-1, keepdims=True)
+        end = _MEANS + calibration.BINS
+        errors = (np.abs(part).sum(-1) for part in (means[..., _MEANS:end], means[..., end:]))
+        found = [*np.moveaxis(means[..., :_MEANS], -1, 0), *errors]
+        if self._of_classes is not None:
+            found += self._of_classes(weights)
+        return np.stack(found, axis=-1)
 
 
-def _of_classes(
-    answers: Answers, labels: np.ndarray, classes: int, weights: np.ndarray
-) -> tuple[float, float]:
-    """Returns the mean recall of the classes with examples, and the mean F1.
+class _OfClasses:
+    """The mean recall of the classes with examples, and the mean F1, as functions of weights.
 
     As in scikit-learn, the F1 is over the classes that are true or predicted somewhere.
     """
-    there = np.bincount(labels, weights, classes)
-    said = np.bincount(answers.predicted, weights, classes)
-    right = np.bincount(labels, weights * (answers.predicted == labels), classes)
-    recall = right[there > 0] / there[there > 0]
-    known = there + said > 0
-    return float(recall.mean()), float((2 * right[known] / (there + said)[known]).mean())
+
+    def __init__(self, answers: Answers, labels: np.ndarray):
+        # Only those: of thousands of classes, a slice or a small split may have a few.
+        known = np.unique(np.concatenate([labels, answers.predicted]))
+        self._number = len(known)
+        self._there = _Sums(np.searchsorted(known, labels), self._number)
+        self._said = _Sums(np.searchsorted(known, answers.predicted), self._number)
+        self._hit = (answers.predicted == labels).astype(np.float64)
+
+    def __call__(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        there, said = self._there(weights), self._said(weights)
+        right = self._there(weights * self._hit)
+        return _mean_ratio(right, there), _mean_ratio(2 * right, there + said)
+
+
+class _Sums:
+    """Sums of the last axis by class: a fold of what is sorted by class once."""
+
+    def __init__(self, members: np.ndarray, number: int):
+        self._order = np.argsort(members, kind="stable")
+        self._present, self._starts = np.unique(members[self._order], return_index=True)
+        self._number = number
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        sums = np.zeros((*values.shape[:-1], self._number))
+        sums[..., self._present] = np.add.reduceat(values[..., self._order], self._starts, axis=-1)
+        return sums
+
+
+def _mean_ratio(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
+    """Returns the mean over the last axis of parts over wholes, where there is a whole."""
+    there = wholes > 0
+    ratios = np.divide(parts, wholes, out=np.zeros_like(parts), where=there)
+    return ratios.sum(axis=-1) / there.sum(axis=-1)
 
 
 def confusion(answers: Answers, labels: np.ndarray) -> list[tuple[int, int, int]]:

@@ -109,7 +109,7 @@ def _of_numbers(values: np.ndarray, bins: Bins) -> list[tuple[str, np.ndarray]]:
     else:
         edges = np.unique(bins)
     members = np.searchsorted(edges, values, side="right")
-    shown = [f"{edge:g}" for edge in edges]
+    shown = [f"{edge:.4g}" for edge in edges]
     if len(set(shown)) < len(shown):
         shown = [repr(float(edge)) for edge in edges]
     names = [

@@ -23,6 +23,7 @@ class Verdict:
         compared: What the comparison found; None where none was made.
         against: The model in production, as a person knows it; empty where there is none.
         note: What a person should know of the comparison, also of one that was not made.
+        rule: What was asked of the comparison, or None.
     """
 
     reasons: tuple[str, ...]
@@ -30,6 +31,7 @@ class Verdict:
     compared: Compared | None
     against: str
     note: str
+    rule: Rule | None = None
 
     @property
     def blessed(self) -> bool:
@@ -65,7 +67,7 @@ def decide(found: Assessment, asked: Thresholds, rule: Rule | None, against: str
         note = explain(found.compared, rule, against)
         if not found.compared.passed:
             reasons.append(note)
-    return Verdict(tuple(reasons), checks, found.compared, against, note)
+    return Verdict(tuple(reasons), checks, found.compared, against, note, rule)
 
 
 def explain(compared: Compared, rule: Rule, against: str) -> str:
@@ -98,22 +100,22 @@ def _power(compared: Compared, rule: Rule) -> str:
     )
 
 
-def as_json(verdict: Verdict, asked: Thresholds, rule: Rule | None) -> dict[str, Any]:
+def as_json(verdict: Verdict, asked: Thresholds) -> dict[str, Any]:
     """Returns what the blessing's file says."""
     return {
         "blessed": verdict.blessed,
         "reasons": list(verdict.reasons),
         "thresholds": thresholds.as_json(asked),
         "checks": [_check_as_json(check) for check in verdict.checks],
-        "comparison": comparison_as_json(verdict, rule),
+        "comparison": comparison_as_json(verdict),
     }
 
 
-def comparison_as_json(verdict: Verdict, rule: Rule | None) -> dict[str, Any]:
+def comparison_as_json(verdict: Verdict) -> dict[str, Any]:
     """Returns what was compared with what, how, and what came of it."""
     return {
         "baseline": verdict.against or None,
-        "rule": asdict(rule) if rule else None,
+        "rule": asdict(verdict.rule) if verdict.rule else None,
         "note": verdict.note,
         "result": asdict(verdict.compared) if verdict.compared else None,
     }

@@ -57,6 +57,8 @@ class Context:
         workers: The number of processes that may work at once.
         state: A directory that a killed execution leaves to the one that starts again on the same
             inputs, parameters and code; it need not exist. None where nothing is to be kept.
+        outside: What the component's `look_outside` found when the cache was asked; None where
+            it has none, or nobody asked.
     """
 
     name: str
@@ -64,3 +66,4 @@ class Context:
     say: Callable[[str], None] = lambda line: None
     workers: int = 1
     state: Path | None = None
+    outside: Any = None

@@ -1,7 +1,8 @@
 """The graph of a run: which component reads what the other wrote."""
 
 import graphlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -66,7 +67,7 @@ def build(config: RunConfig) -> list[Node]:
             {"examples": examples, "statistics": statistics},
             after=("ExampleValidator",),
         ),
-        Node("Evaluator", evaluator, config.evaluator, {"examples": examples, "model": model}),
+        Node("Evaluator", evaluator, _evaluator(config), {"examples": examples, "model": model}),
         Node(
             "InfraValidator",
             infra_validator,
@@ -80,11 +81,21 @@ def build(config: RunConfig) -> list[Node]:
             {
                 "model": model,
                 "blessing": ("Evaluator", "blessing"),
+                "evaluation": ("Evaluator", "evaluation"),
                 "infra_blessing": ("InfraValidator", "blessing"),
             },
         ),
     )
     return order(nodes)
+
+
+def _evaluator(config: RunConfig) -> evaluator.Parameters:
+    """Returns the Evaluator's parameters, with what the Pusher would replace as the baseline."""
+    if config.evaluator.baseline is not None:
+        return config.evaluator
+    base = config.pusher.destination
+    pushed = base / config.name if isinstance(base, Path) else f"{base}/{config.name}"
+    return replace(config.evaluator, baseline=pushed)
 
 
 def order(nodes: tuple[Node, ...]) -> list[Node]:

@@ -103,7 +103,12 @@ def _execute_node(
     if earlier := _earlier(node, key, executions):
         return _used(earlier, executions, cached=True)
     context = Context(
-        name, view.progress(node.name), view.say, workers, executions.state(node.name, key)
+        name,
+        view.progress(node.name),
+        view.say,
+        workers,
+        executions.state(node.name, key),
+        dependencies["external"],
     )
     if not _resumable(node):
         made = _run(node, inputs, key, dependencies, executions, context)
@@ -274,11 +279,14 @@ def _require_unchanged(artifact: Artifact, source: str, reader: str) -> None:
 
 def _dependencies(node: Node, name: str, inputs: dict[str, Artifact]) -> dict[str, Any]:
     """Returns everything that can change what `node` computes."""
-    external = getattr(node.module, "external", lambda parameters: None)
+    if hasattr(node.module, "look_outside"):
+        external = node.module.look_outside(inputs, node.parameters, name)
+    else:
+        external = getattr(node.module, "external", lambda parameters: None)(node.parameters)
     return {
         "pipeline": name,
         "inputs": {key: artifact.digest for key, artifact in inputs.items()},
-        "external": external(node.parameters),
+        "external": external,
         **_own_dependencies(node),
     }
 

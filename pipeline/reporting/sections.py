@@ -11,9 +11,10 @@ from pipeline.records import duplicates, examples, protos
 from pipeline.records.manifest import Manifest
 from pipeline.reporting import charts, explanations
 from pipeline.reporting.gather import Entry, Fate
+from pipeline.reporting.page import BYTES
 from pipeline.reporting.pictures import Thumbnail
 
-PIXELS, BYTES = "px", "bytes"
+PIXELS = "px"
 
 # How much is shown of each kind before "and N more".
 OF_A_REASON = 24

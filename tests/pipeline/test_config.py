@@ -8,7 +8,7 @@ def test_the_embedded_default_is_valid_and_says_its_precision_and_strategy():
     found = config.load()
     assert found.name == "digits"
     assert (found.trainer.precision, found.trainer.strategy) == ("mixed_bfloat16", "mirrored")
-    assert found.evaluator.thresholds["accuracy"] >= 0.97
+    assert found.evaluator.thresholds.accuracy >= 0.97
 
 
 def test_every_embedded_configuration_is_valid():
@@ -44,7 +44,7 @@ def test_a_file_and_overrides_are_read(tmp_path):
         ("trainer.model_arguments.classes=12", "must not hold classes: Trainer sets it"),
         ("name=../elsewhere", "name: string should match pattern"),
         ("example_gen.splits.train=0.9", "the shares of splits must add up to 1"),
-        ("evaluator.thresholds.accuracyy=0.9", "'accuracy' or 'top_5_accuracy'"),
+        ("evaluator.thresholds.accuracyy=0.9", "did you mean 'accuracy'"),
     ],
 )
 def test_a_wrong_key_or_value_gives_one_line_that_names_it(override, message):

@@ -15,7 +15,7 @@ from pipeline.orchestration.artifact import Outcome
 from pipeline.orchestration.store import Store
 from pipeline.records import manifest, protos, tfrecord
 from pipeline.records.examples import ImageExample, serialize
-from pipeline.reporting import data_report, explanations, gather
+from pipeline.reporting import data_report, explanations, gather, page
 from tests.pipeline import builders
 
 HOSTILE = os.fsdecode(b'caf\xe9"><script>alert(1)</script>.png')
@@ -496,8 +496,8 @@ def test_every_reason_is_explained(code):
 
 
 def test_text_stays_as_it_is_where_it_can_be_read():
-    assert data_report.readable("größe 日本 🐈.png") == "größe 日本 🐈.png"
-    assert data_report.readable("a\nb\x00\udcff\u200b\ud800") == r"a\nb\x00\xff\u200b\ud800"
+    assert page.readable("größe 日本 🐈.png") == "größe 日本 🐈.png"
+    assert page.readable("a\nb\x00\udcff\u200b\ud800") == r"a\nb\x00\xff\u200b\ud800"
 
 
 @pytest.mark.parametrize(
@@ -512,7 +512,7 @@ def test_text_stays_as_it_is_where_it_can_be_read():
     ],
 )
 def test_a_share_never_hides_a_rest(part, whole, expected):
-    assert data_report._percent(part, whole) == expected
+    assert page.percent(part, whole) == expected
 
 
 @pytest.mark.slow
