@@ -91,6 +91,8 @@ class Parameters:
         keep_last: How many checkpoints are kept.
         profile_steps: The first and the last step that TensorFlow's profiler watches, for
             TensorBoard; None for none.
+        insight_every: After so many steps it is measured how much of the gradient each stage gets,
+            and by which path, for TensorBoard; 0 for never.
         export: The weights after the last epoch, or those of the epoch with the best accuracy on
             the split `eval`.
         seed: Determines initialisation, order and augmentation.
@@ -127,6 +129,7 @@ class Parameters:
     checkpoint_steps: NonNegative = 0
     keep_last: Positive = 2
     profile_steps: tuple[Positive, Positive] | None = None
+    insight_every: NonNegative = 1000
     export: Literal["last", "best"] = "last"
     seed: NonNegative = 0
 

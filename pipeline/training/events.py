@@ -53,6 +53,11 @@ class Events:
         """Writes a text."""
         self._summary(name, "text", np.array([markdown.encode()], object), step)
 
+    def add(self, summary: Any) -> None:
+        """Writes a summary of one of TensorBoard's plugins, such as that of hyperparameters."""
+        # The plugin has a message type of its own, of the same fields.
+        self._write(step=0, summary=tf.compat.v1.Summary.FromString(summary.SerializeToString()))
+
     def graph(self, graph: tf.Graph) -> None:
         """Writes a graph; the last one counts."""
         self._write(graph_def=graph.as_graph_def(add_shapes=True).SerializeToString())

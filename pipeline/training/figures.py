@@ -8,6 +8,8 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from keras_resnet.analysis import GradientFlow
+
 # Up to so many classes, cells have their counts and axes their names.
 _WITH_COUNTS = 12
 NAMED = 30
@@ -17,6 +19,8 @@ _CELL, _LARGEST, _MARGIN, _EDGE, _LETTER = 0.45, 6.0, 0.6, 0.1, 0.09
 _DPI = 100
 _GAP = 2  # pixels between the images of a grid
 _LEAST_SIZE = 96  # pixels of an image in a grid
+# Inches of the picture of the gradient flow: its height, its width, that of a block.
+_FLOW_HEIGHT, _FLOW_WIDTH, _FLOW_BLOCK = 4.2, (4.5, 12.0), 0.16
 
 
 def grid(images: np.ndarray) -> np.ndarray:
@@ -73,6 +77,41 @@ def confusion(counts: np.ndarray, classes: tuple[str, ...]) -> "Figure":
         for row, column in np.argwhere(counts):
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), color=color, **style)
+    return figure
+
+
+def gradient_flow(flow: "GradientFlow") -> "Figure":
+    """Draws the blocks from the input to the output: above, how much of the gradient comes through
+    the shortcut and how much through the branch; below, the norm of the gradient at their inputs.
+
+    Args:
+        flow: Of a network with blocks.
+    """
+    from matplotlib.figure import Figure
+
+    blocks, places = flow.blocks, np.arange(len(flow.blocks))
+    least, most = _FLOW_WIDTH
+    width = min(most, max(least, 1.5 + _FLOW_BLOCK * len(blocks)))
+    figure = Figure((width, _FLOW_HEIGHT), dpi=_DPI, layout="constrained")
+    shares, norms = figure.subplots(2, 1, sharex=True)
+    through_shortcut = np.nan_to_num([block.shortcut_share for block in blocks])
+    through_branch = np.nan_to_num([block.branch_share for block in blocks])
+    shares.bar(places, through_shortcut, 0.9, color="tab:blue", label="shortcut")
+    shares.bar(places, through_branch, 0.9, through_shortcut, color="tab:orange", label="branch")
+    shares.set_ylim(0, 1)
+    shares.set_ylabel("share of gradient")
+    shares.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    norms.plot(places, [block.norm for block in blocks], "o-", color="black", markersize=3)
+    if any(block.norm > 0 for block in blocks):
+        norms.set_yscale("log")
+    norms.set_ylabel("‖dL/dx‖")
+    stages = [block.stage for block in blocks]
+    starts = [place for place in places if place == 0 or stages[place] != stages[place - 1]]
+    for axes in (shares, norms):
+        for start in starts[1:]:
+            axes.axvline(start - 0.5, color="gray", linewidth=0.8, linestyle=":")
+    norms.set_xticks(starts, [stages[start] for start in starts], ha="left", parse_math=False)
+    norms.set_xlim(-0.6, len(blocks) - 0.4)
     return figure
 
 

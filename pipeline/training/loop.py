@@ -204,6 +204,10 @@ class Loop:
         """Returns what the network sees of a training batch: float32, augmented and normalised."""
         return self._prepare(batch)[0]
 
+    def prepared(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what the network sees of a training batch, and the targets, by class."""
+        return self._prepare(batch)
+
     @tf.function
     def _train(self, iterator: Iterator, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what is noted of each step, float32 of shape (count, 4), and the seconds of

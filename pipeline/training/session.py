@@ -21,6 +21,7 @@ from pipeline.orchestration.artifact import Context
 from pipeline.records.manifest import Manifest
 from pipeline.training import (
     determinism,
+    insight,
     network,
     optimization,
     order,
@@ -266,7 +267,7 @@ class _Training:
         )
         with contextlib.closing(logs or contextlib.ExitStack()), contextlib.closing(rounds):
             if logs:
-                logs.begin(self._step, self._settings, self.model)
+                logs.begin(self._step, self._settings, self.model, asdict(self._parameters))
             self._context.progress(self._step, self._steps, **self._shown)
             self._evaluate_if_due(held_out, logs)
             for progress in rounds:
@@ -284,16 +285,21 @@ class _Training:
                 self._context.progress(self._step, self._steps, **self._shown, input_wait=wait)
                 if self._save_is_due(improved):
                     self._save()
+            if logs:
+                logs.finish(self._results(), self._step)
+
+    def _results(self) -> dict[str, float]:
+        """Returns loss and accuracy of the weights that are exported."""
+        best = self._best if self._parameters.export == "best" else None
+        return dict(best["figures"] if best else self._shown)
 
     def finish(self, destination: Path) -> Trained:
         """Writes what is kept beside the model, and returns what was trained."""
-        figures = dict(self._shown)
+        figures = self._results()
         if self._worker:
             return Trained(self.model, figures, self._parameters.epochs, self._worker)
-        if self._parameters.export == "best" and self._best:
-            figures = dict(self._best["figures"])
-            if self._best["step"] != self._step:
-                self._restore(self._checkpoints.load(self._best["step"]))
+        if self._parameters.export == "best" and self._best and self._best["step"] != self._step:
+            self._restore(self._checkpoints.load(self._best["step"]))
         if self._looped:
             figures["input_wait"] = self._waited / self._looped
         files.write_json(destination / SETTINGS, self._settings)
@@ -377,7 +383,37 @@ class _Training:
         if steps := self._parameters.profile_steps:
             profiler = Profiler(directory / "train", steps, self._parameters.steps_per_loop)
         every = self._steps_per_epoch * -(-self._parameters.epochs // _SAMPLES)
-        return Logs(directory, self._classes, self._step, self._evaluated, samples, every, profiler)
+        return Logs(
+            directory,
+            self._classes,
+            self._step,
+            self._evaluated,
+            samples,
+            every,
+            profiler,
+            self._insight(rows),
+        )
+
+    def _insight(self, rows: order.Order) -> insight.Insight | None:
+        """Returns what measures the gradient flow, on the part of a batch that a replica computes
+        at once."""
+        if not self._parameters.insight_every:
+            return None
+        size = self._parameters.batch_size
+        share = Share(size, insight.parts(size, self._strategy.num_replicas_in_sync))
+
+        def examples(step: int) -> insight.Example:
+            (batch,) = self._images["train"].training(rows, share, step, step + 1)
+            return self._loop.prepared(batch)
+
+        return insight.Insight(
+            self.model,
+            tf.nn.softmax_cross_entropy_with_logits,
+            examples,
+            self._parameters.insight_every,
+            self._step,
+            self._context.say,
+        )
 
     def _evaluate_if_due(self, held_out: tf.data.Dataset | None, logs: Logs | None) -> bool:
         """Evaluates at the end of an epoch, once; returns whether it is the best so far."""

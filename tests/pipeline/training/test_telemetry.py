@@ -383,11 +383,10 @@ def test_tensorboard_finds_a_training_that_goes_on_and_loads_everything(trained,
         address = next(
             found[0] for line in process.stderr if (found := re.search(r"http://\S+/", line))
         )
-        runs = [
-            f"Trainer/.system/stateful_working_dir/f00d/tensorboard/{s}" for s in ("eval", "train")
-        ]
+        whole = "Trainer/.system/stateful_working_dir/f00d/tensorboard"
+        runs = [f"{whole}/{split}" for split in ("eval", "train")]
         limit = time.monotonic() + 30
-        while sorted(found := json.loads(ask(address, "runs"))) != runs:
+        while sorted(found := json.loads(ask(address, "runs"))) != [whole, *runs]:
             assert time.monotonic() < limit, found
             time.sleep(0.2)
         tags = {
