@@ -78,7 +78,8 @@ def run(
                 | "List shards" >> beam.Create(shards)
                 | "Spread" >> beam.Reshuffle()
                 | "Read" >> beam.FlatMap(functools.partial(batches, size=batch_size))
-                | "Ask" >> parallel.spread(functools.partial(ask, question), context.workers)
+                | "Ask"
+                >> parallel.spread(functools.partial(ask, question), _processes(context.workers))
                 | "Count" >> beam.Map(_count)
                 | "By shard" >> beam.MapTuple(_by_shard)
                 | "Gather" >> beam.GroupByKey()
@@ -88,6 +89,13 @@ def run(
         _predictor.cache_clear()  # the models that this process has loaded
     # Of a shard without records there is nothing to write.
     return [path for number, _ in shards if (path := _path(destination, number)).exists()]
+
+
+def _processes(workers: int) -> int:
+    """Returns how many processes ask: one where there is a GPU, which workers do not see."""
+    import tensorflow as tf
+
+    return 1 if tf.config.list_physical_devices("GPU") else workers
 
 
 def batches(shard: tuple[int, str], size: int) -> Iterator[Batch]:

@@ -1,10 +1,11 @@
 """Evaluator: measures on the test split what would be served, and blesses it or does not."""
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from pipeline import files
 from pipeline.errors import PipelineError, Stopped, UsageError
@@ -33,8 +34,8 @@ class Parameters:
         thresholds: Bounds of metrics on the test split. Without any there is no blessing.
         comparison: What the model has to be shown to be against the one in production; with null
             it is not compared.
-        baseline: Where the model in production is: a directory of versions, or a SavedModel. By
-            default where the Pusher puts this one.
+        baseline: Where the model in production is: a directory of versions or the URI of one, or
+            a SavedModel. By default where the Pusher puts this one.
         slices: Feature to the parts in which it is looked at: the edges of numbers, or how many
             parts of equal size, or how many of the commonest values. A feature of the records, or
             `image/size` (the square root of width times height), `image/folder`,
@@ -50,7 +51,7 @@ class Parameters:
 
     thresholds: Thresholds = Field(default_factory=Thresholds)
     comparison: Rule | None = Field(default_factory=Rule)
-    baseline: Path | str | None = None
+    baseline: Annotated[Path | str | None, BeforeValidator(production.as_place)] = None
     slices: dict[str, slicing.Bins] = Field(default_factory=lambda: dict(slicing.DEFAULT))
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
     resamples: NonNegative = 2000
@@ -97,21 +98,21 @@ def run(
     if context.outside not in (None, {"baseline": before.digest if before else None}):
         raise Stopped("another model was pushed meanwhile; run again to compare with that")
 
-    question = asking.Question(
-        str(inputs["model"].uri / "Format-Serving"),
-        str(before.path) if before else None,
-        contents.classes,
-        tuple(dict.fromkeys((*parameters.slices, examples.GROUP))),
-    )
-    parts = asking.run(
-        root,
-        contents,
-        _SPLIT,
-        question,
-        parameters.batch_size,
-        evaluation.uri / _PARTS,
-        context,
-    )
+    with production.local(before) if before else contextlib.nullcontext() as compared_with:
+        parts = asking.run(
+            root,
+            contents,
+            _SPLIT,
+            asking.Question(
+                str(inputs["model"].uri / "Format-Serving"),
+                str(compared_with) if compared_with else None,
+                contents.classes,
+                tuple(dict.fromkeys((*parameters.slices, examples.GROUP))),
+            ),
+            parameters.batch_size,
+            evaluation.uri / _PARTS,
+            context,
+        )
     given = predictions.read(parts, contents.classes)
     found = assessment.assess(
         given,
@@ -120,7 +121,7 @@ def run(
         assessment.Sampling(parameters.resamples, parameters.confidence, parameters.seed),
         _features(root, contents),
     )
-    against = str(before.path) if before else ""
+    against = str(before.place) if before else ""
     judged = verdict.decide(found, parameters.thresholds, parameters.comparison, against)
     comparison = verdict.comparison_as_json(judged)
     output.write(evaluation.uri, found, parts, comparison, _configuration(parameters))
@@ -166,7 +167,7 @@ def _baseline(inputs: dict[str, Artifact], parameters: Parameters) -> production
     if parameters.comparison is None or parameters.baseline is None:
         return None
     candidate = versions.digest(inputs["model"].uri / "Format-Serving")
-    return production.find(Path(parameters.baseline), candidate)
+    return production.find(parameters.baseline, candidate)
 
 
 def _require_known(

@@ -1,9 +1,17 @@
 """The model in production, which a candidate is compared with. Needs no TensorFlow."""
 
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from pipeline.errors import DataError, UsageError
 from pipeline.serving import labels, versions
+from pipeline.sources import uris
+
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -11,15 +19,23 @@ class Baseline:
     """A SavedModel to compare with.
 
     Args:
-        path: Its directory.
+        place: Its directory, or the URI of that.
         digest: SHA-256 over the names and contents of its files.
     """
 
-    path: Path
+    place: Path | str
     digest: str
 
 
-def find(base: Path, candidate: str) -> Baseline | None:
+def as_place(value: Any) -> Any:
+    """Returns a local place as a path, and a URI as the text that it is."""
+    if value is None:
+        return None
+    text = uris.local(str(value))
+    return text.rstrip("/") if uris.is_uri(text) else Path(text)
+
+
+def find(base: Path | str, candidate: str) -> Baseline | None:
     """Returns what is served, or was before the candidate: never the candidate itself.
 
     That is the version with the label `stable`, else the highest; if its content is that of the
@@ -28,12 +44,16 @@ def find(base: Path, candidate: str) -> Baseline | None:
     served.
 
     Args:
-        base: A directory of versions, or a SavedModel.
+        base: A directory of versions or the URI of one, or a SavedModel.
         candidate: The digest of the candidate.
 
     Raises:
+        UsageError: Nothing here can read such URIs.
         DataError: The record of labels is damaged.
+        PipelineError: The URI cannot be read.
     """
+    if isinstance(base, str):
+        return _find_remote(base, candidate)
     if (base / versions.SAVED_MODEL).is_file():
         digest = versions.digest(base)
         return Baseline(base, digest) if digest != candidate else None
@@ -41,11 +61,82 @@ def find(base: Path, candidate: str) -> Baseline | None:
     whole = [n for n in present if (base / str(n) / versions.SAVED_MODEL).is_file()]
     if not whole:
         return None
-    served = labels.load(base, whole).labels.get(labels.STABLE, whole[-1])
-    for number in reversed(whole):
-        if number <= served:
-            version = base / str(number)
-            digest = versions.digest(version)
-            if digest != candidate:
-                return Baseline(version, digest)
+    ledger = labels.load(base, whole)
+    return _newest(
+        {number: base / str(number) for number in whole},
+        ledger.labels.get(labels.STABLE),
+        lambda number: versions.digest(base / str(number)),
+        candidate,
+    )
+
+
+def _find_remote(base: str, candidate: str) -> Baseline | None:
+    from pipeline.serving import remote
+
+    scheme = base.partition("://")[0]
+    if not uris.has_system(scheme):
+        raise UsageError(f"{base!r}: Apache Beam has no file system for {scheme}://")
+    try:
+        known = {info.number: info for info in remote.describe(base) if info.is_whole}
+    except UsageError:
+        return None  # nothing was pushed there yet
+    served = [number for number, info in known.items() if labels.STABLE in info.labels]
+    return _newest(
+        {number: f"{base}/{number}" for number in known},
+        served[-1] if served else None,
+        # What somebody put there by hand has no record; its number has to do.
+        lambda number: known[number].record.get("digest", f"version {number}"),
+        candidate,
+    )
+
+
+def _newest(
+    places: Mapping[int, Path | str],
+    served: int | None,
+    digest: Callable[[int], str],
+    candidate: str,
+) -> Baseline | None:
+    """Returns the newest version up to the one that is served whose content is another one."""
+    for number in sorted(places, reverse=True):
+        if served is None or number <= served:
+            found = digest(number)
+            if found != candidate:
+                return Baseline(places[number], found)
     return None
+
+
+@contextlib.contextmanager
+def local(baseline: Baseline) -> Iterator[Path]:
+    """Yields a directory with the files of a baseline: its own, or a copy for as long as needed.
+
+    Raises:
+        DataError: What was downloaded is not what was pushed.
+    """
+    if isinstance(baseline.place, Path):
+        yield baseline.place
+        return
+    with tempfile.TemporaryDirectory(prefix="baseline-") as folder:
+        _download(baseline.place, Path(folder))
+        found = versions.digest(Path(folder))
+        if found != baseline.digest and not baseline.digest.startswith("version "):
+            raise DataError(
+                f"{baseline.place}: its files have the digest {found[:12]}, and those that were "
+                f"pushed {baseline.digest[:12]}; push again, or compare with another version"
+            )
+        yield Path(folder)
+
+
+def _download(uri: str, folder: Path) -> None:
+    import glob
+
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    (found,) = FileSystems.match([f"{glob.escape(uri)}/**"])
+    for metadata in found.metadata_list:
+        path = folder / metadata.path[len(uri) + 1 :]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source = FileSystems.open(metadata.path, compression_type=CompressionTypes.UNCOMPRESSED)
+        with source, path.open("wb") as copy:
+            while chunk := source.read(_CHUNK):
+                copy.write(chunk)
