@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from unittest import mock
 
 import pytest
 
@@ -77,6 +78,28 @@ def test_a_number_that_was_given_is_never_given_again(base, model):
     shutil.rmtree(base / "4")
     shutil.rmtree(base / "2")
     assert push.push(model("e"), base).number == 5
+
+
+def test_a_number_that_was_seen_is_not_given_again_although_its_push_died(base, model, monkeypatch):
+    push.push(model("a"), base)
+    with monkeypatch.context() as patched:
+        patched.setattr(push, "_settle", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            push.push(model("b"), base)
+    assert versions.versions(base) == [1, 2]
+    shutil.rmtree(base / "2")
+    assert push.push(model("c"), base).number == 3
+
+
+def test_a_push_that_died_before_the_labels_is_finished_by_the_same_again(base, model, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(push, "_settle", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            push.push(model("a"), base)
+    assert not (base.parent / configs.MODELS).exists()
+    assert result(push.push(model("a"), base)) == (base / "1", False)
+    assert stable(base) == 1
+    assert (base.parent / configs.MODELS).exists()
 
 
 def test_what_a_killed_push_left_is_removed_by_the_next(base, model):
