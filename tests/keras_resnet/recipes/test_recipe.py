@@ -185,3 +185,18 @@ def test_the_network_is_told_what_the_recipe_asks_of_it():
         "drop_path_mode": "batch",
         "drop_path_schedule": "linear",
     }
+
+
+def test_the_average_of_fit_is_the_exponential_one():
+    """Beginning with the weights after the first step."""
+    recipe = recipes.Recipe(schedule="constant", learning_rate=0.5, ema_decay=0.75)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, use_bias=False)])
+    recipe.compile(model, 4, metrics=[])
+    average = None
+    for _ in range(4):
+        model.train_on_batch(_RANDOM.random((6, 3)), np.eye(2)[_RANDOM.integers(0, 2, 6)])
+        weights = keras.ops.convert_to_numpy(model.trainable_weights[0])
+        average = weights if average is None else 0.75 * average + 0.25 * weights
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    found = keras.ops.convert_to_numpy(model.trainable_weights[0])
+    np.testing.assert_allclose(found, average, rtol=1e-5)
