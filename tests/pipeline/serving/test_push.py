@@ -258,6 +258,25 @@ def test_a_full_disk_costs_nothing_of_what_was_there(small_disk, tmp_path):
     assert push.push(saved_model(tmp_path / "c", b"z" * 20), base).number == 2
 
 
+def test_a_read_only_destination_is_named(small_disk, tmp_path):
+    base = small_disk / "m"
+    for content in (b"a", b"b"):
+        push.push(saved_model(tmp_path / content.decode(), content), base)
+    before = contents(small_disk)
+    remount = ["mount", "-o", "remount,ro", str(small_disk)]
+    subprocess.run(remount, check=True)
+    for act in (
+        lambda: push.push(saved_model(tmp_path / "c", b"c"), base),
+        lambda: push.rollback(base),
+        lambda: push.promote(base, 1, "stable"),
+    ):
+        with pytest.raises(PipelineError, match=r"/m: cannot be written \(Read-only file system"):
+            act()
+    # What is only looked at needs no permission to write.
+    assert [info.labels for info in push.describe(base)] == [(), ("stable",)]
+    assert contents(small_disk) == before
+
+
 def test_a_destination_that_is_a_file_is_named(base, model, tmp_path):
     base.parent.mkdir()
     base.write_text("a file")
