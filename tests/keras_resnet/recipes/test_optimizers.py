@@ -163,3 +163,29 @@ def test_with_another_batch_the_learning_rate_follows():
         assert changed.learning_rate_at(512) == pytest.approx(0.1 * factor)
         optimizer = changed.make_optimizer(10, batch_size=512)
         assert float(optimizer.learning_rate) == pytest.approx(0.1 * factor)
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
+@pytest.mark.parametrize("kind", [recipes.SGD, recipes.AdamW, recipes.LAMB])
+def test_replicas_take_the_step_of_the_whole_batch(kind, two_replicas):
+    """Each of two replicas has half of the gradient; the decay is not halved nor doubled."""
+    import tensorflow as tf
+
+    with two_replicas.scope():
+        variables = [keras.Variable(value, name=name) for name, value in _START.items()]
+        optimizer = kind(0.1, decay=0.05)
+        optimizer.build(variables)
+
+    def on_replica(gradients):
+        optimizer.apply([gradient / 2 for gradient in gradients], variables)
+
+    @tf.function
+    def step(gradients):
+        two_replicas.run(on_replica, (gradients,))
+
+    for gradients in _GRADIENTS:
+        step([tf.constant(gradient, tf.float32) for gradient in gradients.values()])
+    alone = trained(kind(0.1, decay=0.05))
+    for variable, name in zip(variables, _START, strict=True):
+        for value in two_replicas.experimental_local_results(variable.value):
+            np.testing.assert_allclose(value, alone[name], rtol=1e-4, atol=1e-5)
