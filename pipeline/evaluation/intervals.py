@@ -50,6 +50,7 @@ def bootstrap(
     """
     number = int(members.max()) + 1
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    single = np.array_equal(members, np.arange(number))
     together = max(1, _BLOCK // len(members))
     found = []
     for start in range(0, resamples, together):
@@ -57,8 +58,9 @@ def bootstrap(
         drawn = generator.integers(0, number, (rows, number))
         drawn += number * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * number).reshape(rows, number)
+        weights = counts.astype(np.float64)
         # The resamples are the same however many are drawn at once.
-        found.append(statistic(counts.astype(np.float64)[:, members]))
+        found.append(statistic(weights if single else weights[:, members]))
     return np.concatenate(found)
 
 

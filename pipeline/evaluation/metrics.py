@@ -22,7 +22,6 @@ OF_CLASSES = (BALANCED, MACRO_F1)
 SHARES = (ACCURACY, TOP_5)
 
 _TOP = 5
-_MEANS = 3
 # Probabilities below this count as this much in the log loss, as in scikit-learn for float32.
 _LEAST = float(np.finfo(np.float32).eps)
 
@@ -48,13 +47,11 @@ class Measure:
 
     def __init__(self, answers: Answers, labels: np.ndarray, classes: int | None = None):
         hit = hits(answers, labels, ACCURACY)
-        gaps = answers.score - hit
         columns = [hit, hits(answers, labels, TOP_5), log_losses(answers)]
-        for divide in (calibration.equal_width, calibration.equal_mass):
-            members, edges = divide(answers.score)
-            columns += [gaps * (members == index) for index in range(len(edges) - 1)]
-        # One row for each sum that is needed: all of them are one product with the weights.
-        self._columns = np.stack(columns).astype(np.float64).T
+        self._columns = np.stack(columns, axis=1).astype(np.float64)
+        self._gaps = answers.score - hit
+        divisions = (calibration.equal_width, calibration.equal_mass)
+        self._bins = [_Sums(divide(answers.score)[0], calibration.BINS) for divide in divisions]
         self._of_classes = None if classes is None else _OfClasses(answers, labels)
 
     @property
@@ -69,11 +66,13 @@ class Measure:
             weights: How often each example counts, float64 (…, n); by default once.
         """
         if weights is None:
-            weights = np.ones(len(self._columns))
-        means = weights @ self._columns / weights.sum(axis=-1, keepdims=True)
-        end = _MEANS + calibration.BINS
-        errors = (np.abs(part).sum(-1) for part in (means[..., _MEANS:end], means[..., end:]))
-        found = [*np.moveaxis(means[..., :_MEANS], -1, 0), *errors]
+            weights = np.ones(len(self._gaps))
+        total = weights.sum(axis=-1)
+        gaps = weights * self._gaps
+        found = [
+            *np.moveaxis(weights @ self._columns, -1, 0) / total,
+            *(np.abs(bins(gaps)).sum(axis=-1) / total for bins in self._bins),
+        ]
         if self._of_classes is not None:
             found += self._of_classes(weights)
         return np.stack(found, axis=-1)
@@ -100,17 +99,17 @@ class _OfClasses:
 
 
 class _Sums:
-    """Sums of the last axis by class: a fold of what is sorted by class once."""
+    """Sums over the last axis by class, or by bin."""
 
     def __init__(self, members: np.ndarray, number: int):
-        self._order = np.argsort(members, kind="stable")
-        self._present, self._starts = np.unique(members[self._order], return_index=True)
-        self._number = number
+        self._members, self._number = members, number
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        sums = np.zeros((*values.shape[:-1], self._number))
-        sums[..., self._present] = np.add.reduceat(values[..., self._order], self._starts, axis=-1)
-        return sums
+        rows = np.arange(values.size // len(self._members))
+        # One fold for all rows: each has numbers of its own.
+        own = (self._members + self._number * rows[:, None]).ravel()
+        sums = np.bincount(own, values.ravel(), len(rows) * self._number)
+        return sums.reshape(*values.shape[:-1], self._number)
 
 
 def _mean_ratio(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
