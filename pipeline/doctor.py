@@ -330,6 +330,16 @@ def _choose(config: RunConfig, report: Report) -> None:
         if parameters.strategy == strategy.MULTI_WORKER
         else "as configured",
     )
+    # Where it is left to the recipe, it has many factors.
+    if (parameters.batch_size or 0) % replicas:
+        problems.append(
+            Problem(
+                f"trainer.batch_size {parameters.batch_size}: cannot be shared out equally among "
+                f"{replicas} replicas",
+                f"make it a multiple of {replicas}, or set trainer.strategy to one_device",
+                fatal=True,
+            )
+        )
     try:
         trainer.check(parameters)
         synchronized = parameters.bn_synchronized and replicas > 1
@@ -339,18 +349,14 @@ def _choose(config: RunConfig, report: Report) -> None:
         problems.append(Problem(str(error), "change the configuration", fatal=True))
     found = precision.resolve(parameters.precision)
     choices["precision"] = Choice(found.policy, found.reason)
-    asked = parameters.deterministic
+    asked, price = parameters.deterministic, "speed" if gpus else "next to nothing"
     choices["determinism"] = Choice(
         "on" if (not gpus if asked is None else asked) else "off",
-        "as configured" if asked is not None else f"{kind}, where it costs " + _price(bool(gpus)),
+        "as configured" if asked is not None else f"{kind}: it costs {price}",
     )
     cores = report.found["machine"]["cores"]
     more = f"; there are {cores} cores: --workers {cores}" if cores > config.workers else ""
     choices["workers"] = Choice(f"{config.workers}", f"processes that read images{more}")
-
-
-def _price(gpu: bool) -> str:
-    return "speed" if gpu else "next to nothing"
 
 
 def show(console: Console, report: Report) -> None:

@@ -190,6 +190,20 @@ def test_a_configuration_that_cannot_train_is_fatal(examine):
     assert "resnet5O" in one(report.problems, "trainer.model").found
 
 
+def test_a_batch_that_replicas_cannot_share_is_fatal(examine, monkeypatch):
+    monkeypatch.setattr(machine, "gpus", list)
+    monkeypatch.setattr(machine, "gpu_files", list)
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind: ["a", "b"] if kind == "CPU" else []
+    )
+    assert not examine(**{"trainer.batch_size": 33}).works
+    report = examine(**{"trainer.batch_size": 33, "trainer.strategy": "one_device"})
+    assert report.works
+    report = examine(**{"trainer.batch_size": 34})
+    assert report.choices["strategy"].value == "MirroredStrategy, 2 × CPU"
+    assert report.works
+
+
 def test_the_command_says_by_its_code_whether_a_run_would_work(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert not cli.app(["doctor", "--json"], standalone_mode=False)
