@@ -261,7 +261,7 @@ def histogram(images: Any) -> Any:
     counted = ops.segment_sum(
         ops.ones_like(ops.reshape(images, (-1,))),
         ops.reshape(places, (-1,)),
-        num_segments=images.shape[0] * channels * 256,
+        num_segments=ops.shape(images)[0] * channels * 256,
     )
     return ops.reshape(counted, (-1, channels, 256))
 

@@ -1,7 +1,18 @@
-"""Random numbers that tests choose."""
+"""Random numbers that tests choose, and what is computed with them."""
 
+import keras
 import numpy as np
 from keras import ops
+
+from keras_resnet import _backend
+
+
+def computed(function, *arrays):
+    """Returns what a function makes of arrays; compiled on JAX, whose single operations are not."""
+    if keras.config.backend() == "jax":
+        function = _backend.jit(function)
+    found = function(*(ops.convert_to_tensor(array) for array in arrays))
+    return keras.tree.map_structure(ops.convert_to_numpy, found)
 
 
 class Chosen:

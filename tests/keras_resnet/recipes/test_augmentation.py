@@ -8,7 +8,7 @@ from scipy import ndimage
 from keras_resnet import _backend, recipes
 from keras_resnet.recipes import Augmentation, RandAugment
 from keras_resnet.recipes.draws import Draws
-from tests.keras_resnet.recipes.numbers import Chosen
+from tests.keras_resnet.recipes.numbers import Chosen, computed
 
 _RANDOM = np.random.default_rng(0)
 _IMAGES = _RANDOM.integers(0, 256, (12, 8, 10, 3), dtype=np.uint8)
@@ -16,8 +16,7 @@ _PADS = {"mirror": "symmetric", "reflect": "reflect"}
 
 
 def changed(augmentation, draws, images=_IMAGES):
-    found, _ = augmentation(ops.convert_to_tensor(images), None, draws)
-    return ops.convert_to_numpy(found)
+    return computed(lambda pixels: augmentation(pixels, None, draws)[0], images)
 
 
 @pytest.mark.parametrize("padding", recipes.geometry.PADDINGS)

@@ -5,10 +5,9 @@ import pytest
 from keras import ops
 from PIL import Image, ImageEnhance, ImageOps
 
-from keras_resnet import _backend
 from keras_resnet.recipes import Augmentation, RandAugment
 from keras_resnet.recipes.rand_augment import OPERATIONS
-from tests.keras_resnet.recipes.numbers import Chosen
+from tests.keras_resnet.recipes.numbers import Chosen, computed
 
 _LEVEL = 7.0
 _FILL = (10.0, 200.0, 30.0)
@@ -74,8 +73,7 @@ def ours(cases, pictures, increasing, fill=_FILL):
     augmentation = Augmentation(
         rand_augment=RandAugment(1, _LEVEL, increasing=increasing), fill=fill
     )
-    found = _backend.jit(lambda images: augmentation(images, None, draws)[0])(pictures)
-    return ops.convert_to_numpy(found)
+    return computed(lambda images: augmentation(images, None, draws)[0], pictures)
 
 
 @pytest.mark.parametrize("increasing", [True, False])
@@ -134,6 +132,6 @@ def test_without_an_operation_an_image_stays_as_it_is():
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     draws = Chosen(4, rand_augment_0_apply=[0.9, 0.9, 0.9, 0.1], rand_augment_0_operation=0.15)
     augmentation = Augmentation(rand_augment=RandAugment(1, probability=0.5))
-    found = ops.convert_to_numpy(augmentation(ops.convert_to_tensor(images), None, draws)[0])
+    found = computed(lambda pixels: augmentation(pixels, None, draws)[0], images)
     np.testing.assert_array_equal(found[:3], images[:3])
     np.testing.assert_array_equal(found[3], 255.0 - images[3])
