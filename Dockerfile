@@ -9,7 +9,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /source
 # What is required first: the sources change more often than the layer of gigabytes.
 COPY pyproject.toml setup.cfg README.md ./
-RUN --mount=type=cache,target=/root/.cache/pip pip install ".[pipeline,gpu]"
+RUN --mount=type=cache,target=/pip-cache pip install --cache-dir /pip-cache ".[pipeline,gpu]"
 COPY keras_resnet keras_resnet
 COPY pipeline pipeline
 RUN pip install --no-deps --force-reinstall .
@@ -17,17 +17,17 @@ RUN pip install --no-deps --force-reinstall .
 FROM python:3.12-slim-bookworm AS worker
 RUN useradd --create-home --uid 1000 worker \
     && install --directory --owner worker --group worker \
-        /work /work/data /work/runs /work/saved_models
+        /srv/pipeline /srv/pipeline/data /srv/pipeline/runs /srv/pipeline/saved_models
 COPY --from=build /opt/venv /opt/venv
 # matplotlib keeps its cache where any user may write, as Compose may name another one.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    MPLCONFIGDIR=/tmp/matplotlib \
+    MPLCONFIGDIR=/var/tmp/matplotlib \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER worker
-WORKDIR /work
-VOLUME ["/work/runs", "/work/saved_models"]
+WORKDIR /srv/pipeline
+VOLUME ["/srv/pipeline/runs", "/srv/pipeline/saved_models"]
 # It touches no GPU, so that a training goes on undisturbed.
 HEALTHCHECK --interval=15m --timeout=2m --start-period=2m --retries=2 \
     CMD ["python", "-m", "pipeline", "doctor"]
