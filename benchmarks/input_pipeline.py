@@ -31,11 +31,12 @@ import keras
 import tensorflow as tf
 
 from benchmarks import photographs
+from keras_resnet.recipes import Augmentation
 from pipeline.components import example_gen as component
 from pipeline.orchestration.artifact import Artifact, Context
 from pipeline.records import manifest
 from pipeline.training import order, records
-from pipeline.training.augmentation import Augmentation, Draws
+from pipeline.training.draws import Draws
 from pipeline.training.inputs import Batch, Images, Share
 from pipeline.training.preprocessing import Preprocessing, normalize
 

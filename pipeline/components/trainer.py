@@ -24,6 +24,18 @@ RESUMABLE = True
 
 # Stands between module and function in the name of a network that is not of this project.
 CUSTOM = ":"
+# Asks for nothing where None leaves it to the recipe.
+NONE = "none"
+# The parameters that a recipe has too, and that may be left to it.
+OVERRIDES = (
+    *("epochs", "batch_size", "optimizer", "learning_rate", "schedule", "milestones"),
+    *("warmup_epochs", "momentum", "weight_decay", "weight_decay_form", "decay_norm_and_bias"),
+    *("loss", "label_smoothing", "ema_decay", "clip_norm", "accumulate_steps"),
+    *("random_crop", "random_shift", "padding", "random_flip", "random_rotation", "random_zoom"),
+    *("brightness", "contrast", "saturation", "lighting"),
+    *("rand_augment", "rand_augment_magnitude", "random_erasing", "mixup", "cutmix"),
+    *("repeated_augmentation", "drop_path_rate", "dropout_rate"),
+)
 
 _STEPS_PER_LOOP = 10
 # Of channels that hardly vary, such as in pictures that are all black: one of 256 steps.
@@ -38,11 +50,15 @@ _OWN_ARGUMENTS = frozenset(
 Scale = Annotated[float, Field(gt=0.0)]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+Least = Annotated[float, Field(ge=0.0)]
+Turn = Annotated[float, Field(ge=0.0, le=0.5)]
 
 
 @parameters
 class Parameters:
-    """Network, optimisation, input, precision, strategy and checkpoints.
+    """Network, recipe, input, precision, strategy, checkpoints and health.
+
+    What is None where the recipe has a value too is left to the recipe.
 
     Args:
         model: A name of `keras_resnet.list_models()`, or `module:function` for any Keras model:
@@ -64,24 +80,50 @@ class Parameters:
             synchronised.
         deterministic: Whether two runs give the same weights to the last bit; None: on CPUs, where
             it costs next to nothing.
+        recipe: A name of `keras_resnet.recipes.list_recipes()`: optimizer, schedule, loss,
+            augmentation and stochastic depth of a paper.
         batch_size: Examples per step, of all replicas together.
         epochs: Passes over the training split.
-        learning_rate: Peak of the schedule: linear warm-up, then half a cosine down to 0.
+        optimizer: `"sgd"`, `"adamw"` or `"lamb"`.
+        learning_rate: Peak of the schedule, for whatever batch size. The recipe's own is that of
+            its batch size, and follows another one as the recipe says.
+        schedule: `"cosine"`, `"multistep"` or `"constant"`, after a linear warm-up.
+        milestones: Where the multi-step schedule goes down, as shares of the training.
         warmup_epochs: Length of the warm-up.
-        momentum: Nesterov momentum of SGD.
-        weight_decay: λ of the penalty λ/2·‖w‖² on kernels.
+        momentum: What the velocity of SGD keeps.
+        weight_decay: λ.
+        weight_decay_form: `"l2"`: λ·w is added to the gradient, as that of the penalty λ/2·‖w‖²;
+            `"decoupled"`: as in AdamW and LAMB.
+        decay_norm_and_bias: Whether λ also applies to weights with a single axis.
+        loss: `"softmax"`, or `"bce"` for one sigmoid per class.
         label_smoothing: Share of the target that is spread over all classes.
         ema_decay: What a step keeps of the moving average of the weights, which is then what is
             evaluated and exported; 0 for none.
+        clip_norm: Greatest norm of the gradient of all weights and replicas; 0 for no limit.
+        accumulate_steps: Each batch is computed in so many parts, one after the other, which takes
+            the memory of one part.
         class_weights: `"balanced"`: an example counts the more the rarer its class is.
         sampling: `"balanced"`: every class comes equally often.
         random_crop: Training images are random parts of so large a share of the picture, least and
-            greatest; None for the centred part that is also evaluated.
+            greatest; `"none"` for the centred part that is also evaluated.
         random_shift: Training images are shifted by up to so many pixels each way.
+        padding: What comes in from outside: `"mirror"`, `"reflect"` or `"constant"`.
         random_flip: Whether training images are mirrored left to right at random.
         random_rotation: Training images are turned by up to so large a fraction of the full turn
             each way.
         random_zoom: Training images are made larger or smaller by up to so large a fraction.
+        brightness: Colours are multiplied by 1 plus or minus up to so much.
+        contrast: Their difference from the image's mean grey is.
+        saturation: Their difference from the pixel's own grey is.
+        lighting: Standard deviation of shifts along the principal components of natural colours.
+        rand_augment: Number of RandAugment's operations for each image; 0 for none.
+        rand_augment_magnitude: How strong they are; 10 is strong.
+        random_erasing: Probability that a rectangle of an image is erased.
+        mixup: α of MixUp; 0 for none.
+        cutmix: α of CutMix; 0 for none.
+        repeated_augmentation: How often each image of a batch is in it, each time changed anew.
+        drop_path_rate: Stochastic depth of the network.
+        dropout_rate: Dropout in front of its classifier.
         cache_mb: Decoded images are kept in memory where a split takes no more than is left of so
             many MiB.
         steps_per_loop: Steps inside one call of the compiled loop.
@@ -89,6 +131,12 @@ class Parameters:
             one; 0 for never.
         checkpoint_steps: And whenever so many steps have been done; 0 for never.
         keep_last: How many checkpoints are kept.
+        rollbacks: How often a training that is no longer in order may go back to its last good
+            checkpoint, in all: the loss or the gradient is no finite number, or the loss explodes.
+        rollback_factor: What the learning rate is multiplied by each time.
+        explosion: A loss explodes when it stays above so many times what guessing gives; 0 to let
+            it.
+        explosion_steps: Steps on end for which it has to.
         profile_steps: The first and the last step that TensorFlow's profiler watches, for
             TensorBoard; None for none.
         insight_every: After so many steps it is measured how much of the gradient each stage gets,
@@ -108,26 +156,52 @@ class Parameters:
     bn_synchronized: bool = True
     xla: bool | None = None
     deterministic: bool | None = None
-    batch_size: Positive = 128
-    epochs: Positive = 20
-    learning_rate: float = Field(default=0.1, gt=0.0)
-    warmup_epochs: float = Field(default=1.0, ge=0.0)
-    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
-    weight_decay: float = Field(default=1e-4, ge=0.0)
-    label_smoothing: Fraction = 0.0
-    ema_decay: Decay = 0.0
+    recipe: NonEmpty = "default"
+    batch_size: Positive | None = None
+    epochs: Positive | None = None
+    optimizer: Literal["sgd", "adamw", "lamb"] | None = None
+    learning_rate: Scale | None = None
+    schedule: Literal["cosine", "multistep", "constant"] | None = None
+    milestones: tuple[Share, ...] | None = None
+    warmup_epochs: Least | None = None
+    momentum: Decay | None = None
+    weight_decay: Least | None = None
+    weight_decay_form: Literal["l2", "decoupled"] | None = None
+    decay_norm_and_bias: bool | None = None
+    loss: Literal["softmax", "bce"] | None = None
+    label_smoothing: Decay | None = None
+    ema_decay: Decay | None = None
+    clip_norm: Least | None = None
+    accumulate_steps: Positive | None = None
     class_weights: Literal["none", "balanced"] = "none"
     sampling: Literal["shuffled", "balanced"] = "shuffled"
-    random_crop: tuple[Share, Share] | None = None
-    random_shift: NonNegative = 0
-    random_flip: bool = False
-    random_rotation: float = Field(default=0.0, ge=0.0, le=0.5)
-    random_zoom: float = Field(default=0.0, ge=0.0, lt=1.0)
+    random_crop: tuple[Share, Share] | Literal["none"] | None = None
+    random_shift: NonNegative | None = None
+    padding: Literal["mirror", "reflect", "constant"] | None = None
+    random_flip: bool | None = None
+    random_rotation: Turn | None = None
+    random_zoom: Decay | None = None
+    brightness: Fraction | None = None
+    contrast: Fraction | None = None
+    saturation: Fraction | None = None
+    lighting: Least | None = None
+    rand_augment: NonNegative | None = None
+    rand_augment_magnitude: Least | None = None
+    random_erasing: Fraction | None = None
+    mixup: Least | None = None
+    cutmix: Least | None = None
+    repeated_augmentation: Positive | None = None
+    drop_path_rate: Decay | None = None
+    dropout_rate: Decay | None = None
     cache_mb: NonNegative = 2048
     steps_per_loop: Positive = _STEPS_PER_LOOP
     checkpoint_seconds: float = Field(default=300.0, ge=0.0)
     checkpoint_steps: NonNegative = 0
     keep_last: Positive = 2
+    rollbacks: NonNegative = 3
+    rollback_factor: float = Field(default=0.5, gt=0.0, lt=1.0)
+    explosion: float = Field(default=3.0, ge=0.0)
+    explosion_steps: Positive = 20
     profile_steps: tuple[Positive, Positive] | None = None
     insight_every: NonNegative = 1000
     export: Literal["last", "best"] = "last"
@@ -137,7 +211,7 @@ class Parameters:
     def _consistent(self) -> "Parameters":
         if own := sorted(_OWN_ARGUMENTS & set(self.model_arguments)):
             raise ValueError(f"model_arguments must not hold {', '.join(own)}: Trainer sets it")
-        if self.random_shift > min(self.image_size):
+        if self.random_shift is not None and self.random_shift > min(self.image_size):
             raise ValueError(
                 f"random_shift must be at most the image size {list(self.image_size)}, "
                 f"not {self.random_shift}"
@@ -147,7 +221,7 @@ class Parameters:
                 "profile_steps must be the first and then the last step, "
                 f"not {list(self.profile_steps)}"
             )
-        if self.random_crop and self.random_crop[0] > self.random_crop[1]:
+        if isinstance(self.random_crop, tuple) and self.random_crop[0] > self.random_crop[1]:
             raise ValueError(
                 "random_crop must be the least and then the greatest share, "
                 f"not {list(self.random_crop)}"
@@ -161,10 +235,11 @@ def check(parameters: Parameters) -> None:
     Loads Keras; everything that can be checked without it is checked when the parameters are
     made.
     """
-    from pipeline.training import network
+    from pipeline.training import network, recipe
 
+    settled, _ = recipe.settle(parameters)
     try:
-        network.build(parameters, classes=2, precision="float32")
+        network.build(settled, classes=2, precision="float32")
     except (TypeError, ValueError) as error:
         raise UsageError(f"trainer.model {parameters.model!r}: {error}") from None
 
@@ -209,8 +284,9 @@ def train(
     context: Context,
 ) -> Outcome:
     """Does what `run` does, in this process."""
-    from pipeline.training import session
+    from pipeline.training import recipe, session
 
+    settled, _ = recipe.settle(parameters)
     root = inputs["examples"].uri
     contents = manifest.load(root)
     counts = contents.split("train").class_counts
@@ -230,7 +306,7 @@ def train(
         return Outcome(f"worker {trained.worker}; the first one writes the model")
     _export(trained, contents, parameters, expected, outputs["model"])
     outputs["model_run"].properties.update(trained.figures)
-    return Outcome(_result(trained, parameters))
+    return Outcome(_result(trained, settled))
 
 
 def _preprocessing(parameters: Parameters, inputs: dict[str, Artifact]) -> "Preprocessing":

@@ -44,6 +44,10 @@ class Checkpoint:
     facts: dict[str, Any]
 
 
+class UnwrittenError(PipelineError):
+    """A checkpoint could not be written; the others are as they were."""
+
+
 class _DamagedError(Exception):
     """A checkpoint is not what was written; the message says in what."""
 
@@ -78,13 +82,16 @@ class Checkpoints:
         numbers = (name.removeprefix("step-") for name in names if name.startswith("step-"))
         return sorted(int(number) for number in numbers if number.isdecimal())
 
-    def latest(self) -> Checkpoint | None:
+    def latest(self, until: int | None = None) -> Checkpoint | None:
         """Returns the newest checkpoint that is whole, or None; says which ones are not.
+
+        Args:
+            until: The last step that is wanted; None for any.
 
         Raises:
             DataError: It belongs to another training.
         """
-        steps = self.steps()
+        steps = [step for step in self.steps() if until is None or step <= until]
         for position, step in reversed(list(enumerate(steps))):
             try:
                 return self._load(step)
@@ -120,7 +127,7 @@ class Checkpoints:
             protected: Steps whose checkpoints stay, however old they are.
 
         Raises:
-            PipelineError: It could not be written, and the others are as they were.
+            UnwrittenError: It could not be written, and the others are as they were.
         """
         if step in self.steps():
             try:
@@ -144,9 +151,13 @@ class Checkpoints:
                 files.write_json(staging / _FACTS, record)
                 _verified(staging)
         except (OSError, _DamagedError) as error:
-            raise PipelineError(self._failure(error, len(content))) from error
+            raise UnwrittenError(self._failure(error, len(content))) from error
         kept = {*self.steps()[-self._keep_last :], *protected}
         self._remove([old for old in self.steps() if old not in kept])
+
+    def remove_after(self, step: int) -> None:
+        """Removes the checkpoints of all later steps."""
+        self._remove([later for later in self.steps() if later > step])
 
     def _path(self, step: int) -> Path:
         return self.directory / f"step-{step:08}"

@@ -17,8 +17,6 @@ from pipeline.training.records import Records
 _AUTOTUNE = tf.data.AUTOTUNE
 _CHUNK = 64
 _AHEAD = 2  # batches of each replica that wait for it
-# Width divided by height of a random part; as in most recipes since the paper.
-_RATIO = (3 / 4, 4 / 3)
 # The sizes at which a JPEG can be decoded: all pixels, or one of so many in each direction.
 _SCALES = (1, 2, 4, 8)
 
@@ -90,6 +88,7 @@ class Images:
         interpolated: For training: the device interpolates the pictures once more. Where they are
             not cached, their centred part is then decoded as random ones are, in half the time and
             not to the last bit as evaluation and serving see it.
+        crop_ratio: Least and greatest width of a random part divided by its height.
     """
 
     def __init__(
@@ -99,11 +98,13 @@ class Images:
         crop_area: tuple[float, float] | None = None,
         seed: int = 0,
         interpolated: bool = False,
+        crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
     ):
         self.labels = records.labels
         self._records = records
         self._preprocessing = preprocessing
         self._crop_area = crop_area
+        self._crop_ratio = crop_ratio
         self._seed = seed
         self._quick = bool(crop_area or interpolated)
         self._pixels: tf.Tensor | None = None
@@ -141,6 +142,10 @@ class Images:
             progress(done, len(self))
         with tf.device("CPU:0"):
             self._pixels = tf.constant(pixels)
+
+    def names(self, rows: np.ndarray) -> list[str]:
+        """Returns the names of the files of the pictures `rows`."""
+        return self._records.names(rows)
 
     def training(
         self,
@@ -259,7 +264,7 @@ class Images:
         if self._crop_area:
             step = int(steps[0])
             boxes = crops.boxes(
-                sizes, places, self._seed, step, batch_size, self._crop_area, _RATIO
+                sizes, places, self._seed, step, batch_size, self._crop_area, self._crop_ratio
             )
         else:
             boxes = crops.centred(sizes, height, width)

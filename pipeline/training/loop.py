@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.recipes import Augmentation, Recipe
 from pipeline.training.accumulation import Accumulation
-from pipeline.training.augmentation import Augmentation, Draws
 from pipeline.training.average import Average
+from pipeline.training.draws import Draws
 from pipeline.training.inputs import Batch
 from pipeline.training.precision import LossScale
 from pipeline.training.preprocessing import Preprocessing, normalize
@@ -32,16 +33,13 @@ class Objective:
 
     Args:
         preprocessing: What the network expects of its input.
-        weight_decay: λ of the penalty λ/2·‖w‖² in the loss, on kernels only: convolution and
-            dense kernels have more than one axis, biases and normalisation have one.
-        label_smoothing: Share of the target that is spread over all classes.
+        recipe: Gives targets and loss.
         augmentation: What training images go through.
         seed: Determines the augmentation.
     """
 
     preprocessing: Preprocessing
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
+    recipe: Recipe = field(default_factory=Recipe)
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
 
@@ -99,7 +97,6 @@ class Loop:
         self._clip_norm = clip_norm
         self._learning_rate_scale = learning_rate_scale
         self._deterministic = deterministic
-        self._kernels = [w for w in model.trainable_weights if len(w.shape) > 1]
         with strategy.scope():
             optimizer.build(model.trainable_variables)
             self._accumulation = Accumulation(
@@ -319,29 +316,21 @@ class Loop:
         variables = self._model.trainable_variables
         with tf.GradientTape() as tape:
             logits = tf.cast(self._model(images, training=True), tf.float32)
-            entropy = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-            loss = tf.reduce_sum(entropy * batch.weights) / self._batch_size
-            if objective.weight_decay:
-                penalty = tf.add_n([tf.nn.l2_loss(kernel.value) for kernel in self._kernels])
-                parts = self._strategy.num_replicas_in_sync * self._accumulation.parts
-                loss += objective.weight_decay * penalty / parts
+            losses = objective.recipe.loss_per_example(targets, logits)
+            loss = tf.reduce_sum(losses * batch.weights) / self._batch_size
             scaled = loss * factor
         gradients = tape.gradient(scaled, [variable.value for variable in variables])
-        correct = self._correct(batch.labels, logits, 1.0)
+        correct = self._correct(tf.argmax(targets, axis=-1), logits, 1.0)
         return loss, correct, tf.linalg.global_norm(gradients), gradients
 
     def _prepared(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what the network sees of a training batch, and what it is to say of it."""
         objective = self._objective
         draws = Draws(objective.seed, batch.steps[0], batch.places, self._batch_size)
-        images, targets = objective.augmentation(batch.images, self._targets(batch.labels), draws)
-        return normalize(images, objective.preprocessing), targets
-
-    def _targets(self, labels: tf.Tensor) -> tf.Tensor:
         classes = self._model.output_shape[-1]
-        targets = tf.one_hot(labels, classes)
-        smoothing = self._objective.label_smoothing
-        return targets * (1 - smoothing) + smoothing / classes if smoothing else targets
+        targets = objective.recipe.targets(batch.labels, classes)
+        images, targets = objective.augmentation(batch.images, targets, draws)
+        return normalize(images, objective.preprocessing), targets
 
     def _apply(self, gradients: list[tf.Tensor]) -> None:
         """Makes a step along the sum of the gradients of all replicas."""

@@ -2,29 +2,43 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
+from keras.optimizers import schedules
 
-from pipeline.components.trainer import Parameters
+from keras_resnet.recipes import Recipe
+
+
+class Scaled(schedules.LearningRateSchedule):
+    """A schedule times a factor that may change while it is used.
+
+    Args:
+        schedule: Of the learning rate.
+        scale: The factor, a variable.
+    """
+
+    def __init__(self, schedule: schedules.LearningRateSchedule, scale: tf.Variable):
+        self._schedule = schedule
+        self._scale = scale
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns the learning rate of a step."""
+        return self._schedule(step) * self._scale
 
 
 def optimizer(
-    parameters: Parameters, steps_per_epoch: int, steps: int
-) -> keras.optimizers.Optimizer:
-    """Returns SGD with Nesterov momentum: linear warm-up, then half a cosine down to 0.
+    recipe: Recipe, steps_per_epoch: int
+) -> tuple[keras.optimizers.Optimizer, tf.Variable]:
+    """Returns the optimizer of a recipe, and what its learning rate is multiplied by.
+
+    To be called in the scope of the strategy.
 
     Args:
-        parameters: Those of Trainer.
+        recipe: As it is trained.
         steps_per_epoch: Steps in an epoch.
-        steps: Steps in all.
     """
-    warmup = min(steps - 1, round(parameters.warmup_epochs * steps_per_epoch))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        # The first step of a warm-up from 0 would do nothing.
-        initial_learning_rate=parameters.learning_rate / max(1, warmup),
-        decay_steps=max(1, steps - warmup),
-        warmup_target=parameters.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    return keras.optimizers.SGD(schedule, momentum=parameters.momentum, nesterov=True)
+    scale = tf.Variable(1.0, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+    schedule = Scaled(recipe.make_schedule(steps_per_epoch), scale)
+    return recipe.make_optimizer(steps_per_epoch, learning_rate=schedule), scale
 
 
 def class_weights(kind: str, labels: np.ndarray) -> np.ndarray | None:

@@ -93,6 +93,32 @@ class Balanced:
         return labels, earlier
 
 
+class Repeated:
+    """Every example several times in its batch, for which it is changed anew each time.
+
+    A pass over the data takes so many times as many batches. Copies of an example lie as far apart
+    as they can, so that neighbours, which may be mixed, are different ones (Hoffer et al., 2020).
+
+    Args:
+        order: Which examples come, in which order.
+        times: How often each of them is in its batch; the last ones of a batch may be in it less
+            often, where it is no multiple of this.
+        batch_size: Examples in a batch.
+    """
+
+    def __init__(self, order: Order, times: int, batch_size: int):
+        self._order = order
+        self._batch_size = batch_size
+        self._different = -(-batch_size // times)
+
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """Returns the examples at the places `first` to `first + count - 1`, int64."""
+        batch, within = np.divmod(np.arange(first, first + count), self._batch_size)
+        places = batch * self._different + within % self._different
+        begin = int(places.min())
+        return self._order.rows(begin, int(places.max()) - begin + 1)[places - begin]
+
+
 def _from_passes(permutation, length: int, first: int, count: int) -> np.ndarray:
     """Cuts `count` entries out of the permutations of a length that follow each other."""
     parts = []

@@ -2,6 +2,7 @@
 
 import os
 import resource
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -71,6 +72,18 @@ class Records:
         """Closes the files; nothing can be read afterwards."""
         while self._descriptors:
             os.close(self._descriptors.pop())
+
+    def names(self, rows: np.ndarray) -> list[str]:
+        """Returns the names of the files that the images `rows` were made from.
+
+        Reads the shards again up to these images: names are wanted so rarely that they are not
+        kept.
+        """
+        found = {}
+        for shard in set(self._shard[rows].tolist()):
+            wanted = {int(self._offsets[row]) for row in rows if self._shard[row] == shard}
+            found.update(((shard, at), name) for at, name in _names(self._files[shard], wanted))
+        return [found[int(self._shard[row]), int(self._offsets[row])] for row in rows]
 
     def encoded(self, rows: np.ndarray) -> np.ndarray:
         """Returns the files of the images `rows` as an array of bytes objects.
@@ -159,6 +172,22 @@ def _read(root: Path, shard: Shard) -> np.ndarray | None:
             "label and size; run ExampleGen again"
         )
     return np.array(entries, _ENTRY)
+
+
+def _names(path: Path, wanted: set[int]) -> Iterator[tuple[int, str]]:
+    """Yields the bytes at which the wanted images begin, with their files' names."""
+    last, position = max(wanted), 0
+    with path.open("rb") as file:
+        while position < last:
+            file.seek(position)
+            length = int.from_bytes(file.read(_HEADER)[:8], "little")
+            end = position + _HEADER + length + _FOOTER
+            for offset in wanted:
+                if position < offset < end:
+                    name = examples.parse(file.read(length)).filename
+                    yield offset, name or f"byte {offset} of {path.name}"
+                    break
+            position = end
 
 
 def _entry(payload: bytes, position: int) -> tuple | None:

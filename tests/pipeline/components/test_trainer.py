@@ -103,7 +103,10 @@ def test_the_effective_settings_are_said_and_kept(trained):
     assert settings["steps_per_epoch"] == 4
     assert settings["input"]["train"].startswith("decoded in memory")
     assert settings["versions"]["keras"] == keras.__version__
-    assert keras.__version__ in said[-1]
+    assert keras.__version__ in said[4]
+    assert said[5].startswith("  recipe default (what the pipeline trains with")
+    assert settings["recipe"]["learning_rate"] == 0.05
+    assert settings["rollbacks"] == []
 
 
 def test_tensorboard_logs_are_kept(trained):

@@ -1,7 +1,7 @@
 """A training in a process of its own, to be killed: `python -m tests.pipeline.training.job JOB`.
 
-JOB is a JSON file with `examples`, `state` and `outputs` (may be empty) and `parameters`. What comes
-out is the SHA-256 of all weights, or the error as the command line shows it.
+JOB is a JSON file with `examples`, `state` and `outputs` (may be empty), `parameters` and `bad_step`,
+a step that is spoiled until there was a rollback, or null. What comes out is the SHA-256 of all weights, or the error as the command line shows it.
 """
 
 import hashlib
@@ -44,13 +44,19 @@ def start(
     state: Path | str,
     *,
     outputs: Path | str = "",
+    bad_step: int | None = None,
     environment: Any = (),
     **parameters: Any,
 ) -> subprocess.Popen:
     """Starts the process; what it prints can be read from it."""
     folder.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".json", delete=False) as file:
-        job = {"examples": str(examples), "state": str(state), "outputs": str(outputs)}
+        job = {
+            "examples": str(examples),
+            "state": str(state),
+            "outputs": str(outputs),
+            "bad_step": bad_step,
+        }
         json.dump({**job, "parameters": PARAMETERS | parameters}, file)
     return subprocess.Popen(
         [sys.executable, "-m", __name__, file.name],
@@ -83,6 +89,8 @@ def _main(path: str) -> int:
         say=lambda line: print(line, flush=True),
         state=Path(job["state"]) if job["state"] else None,
     )
+    if job["bad_step"]:
+        _spoil(job["bad_step"], Path(job["state"]) / "checkpoints" / "rollbacks.json")
     train = _train_with_others if parameters.strategy == "multi_worker" else _train
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -93,6 +101,21 @@ def _main(path: str) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _spoil(step: int, rollbacks: Path) -> None:
+    """Makes the loss of a step NaN, until there was a rollback."""
+    from pipeline.training import inputs
+
+    plan = inputs._plan
+
+    def spoiled(rows: Any, places: Any, number: int, weights: Any = None) -> tuple:
+        rows, weights, steps, places = plan(rows, places, number, weights)
+        if number == step - 1 and not rollbacks.exists():
+            weights = weights * float("nan")
+        return rows, weights, steps, places
+
+    inputs._plan = spoiled
 
 
 def _train(examples: Path, parameters: Any, context: Any, folder: Path) -> None:

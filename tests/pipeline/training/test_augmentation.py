@@ -5,7 +5,8 @@ import tensorflow as tf
 from scipy import ndimage
 from scipy.stats import kstest
 
-from pipeline.training.augmentation import Augmentation, Draws
+from keras_resnet.recipes import Augmentation
+from pipeline.training.draws import Draws
 from tests.pipeline import builders
 
 _IMAGES = np.stack([builders.noise(n, 8, 10) for n in range(12)])

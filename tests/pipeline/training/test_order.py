@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.training import crops
-from pipeline.training.order import Balanced, Shuffled, generator
+from pipeline.training.order import Balanced, Repeated, Shuffled, generator
 
 _LABELS = np.array([0] * 17 + [1] * 3 + [2] * 5)
 
@@ -79,3 +79,20 @@ def test_of_a_picture_of_an_extreme_shape_the_middle_is_taken():
     sizes = np.array([(10, 1000)], np.int32)
     (box,) = crops.boxes(sizes, np.arange(1), 0, 0, 1, (0.9, 1.0), (3 / 4, 4 / 3))
     np.testing.assert_array_equal(box, [0, 494, 10, 13])
+
+
+def test_repeated_examples_are_in_one_batch_and_never_neighbours():
+    order = Repeated(Shuffled(30, 7), 3, 12)
+    seen = []
+    for batch in range(15):
+        rows = order.rows(12 * batch, 12)
+        assert all(np.bincount(rows, minlength=30)[np.unique(rows)] == 3)
+        assert (rows[::2] != rows[1::2]).all()
+        np.testing.assert_array_equal(order.rows(12 * batch + 5, 4), rows[5:9])
+        seen += sorted(set(rows.tolist()))
+    assert sorted(seen) == sorted([*range(30)] * 2)
+
+
+def test_batches_that_are_no_multiple_repeat_the_last_examples_less_often():
+    rows = Repeated(Shuffled(30, 7), 3, 8).rows(8, 8)
+    assert sorted(np.bincount(rows)[np.unique(rows)]) == [2, 3, 3]

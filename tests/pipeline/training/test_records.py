@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -43,6 +44,20 @@ def test_every_image_is_found_where_it_lies(original):
         np.testing.assert_array_equal(found.labels, [e.label for e in expected])
         np.testing.assert_array_equal(found.sizes, [(e.height, e.width) for e in expected])
         assert not found.jpeg.any()
+
+
+def test_the_names_of_files_are_found_where_they_are_wanted(original):
+    expected = manifest.examples_of(original, manifest.load(original), "train")
+    rows = np.array([23, 5, 0, 5, 8])
+    with opened(original) as found:
+        assert found.names(rows) == [expected[row].filename for row in rows]
+
+
+def test_a_file_without_a_name_is_told_by_its_place(tmp_path):
+    images = [dataclasses.replace(data.example(n), filename="") for n in range(3)]
+    with opened(data.write(tmp_path, 1, images, train=3).uri) as found:
+        (name,) = found.names(np.array([1]))
+    assert name.endswith("of data_tfrecord-00000-of-00001")
 
 
 def test_jpegs_are_told_from_other_files(tmp_path):

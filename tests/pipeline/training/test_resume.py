@@ -91,3 +91,29 @@ def test_stopped_before_the_first_step_it_keeps_nothing(examples, tmp_path):
     output, errors = process.communicate()
     assert process.returncode == 75, output + errors
     assert "error: stopped by SIGTERM before the first step was done" in output
+
+
+def test_a_rollback_ends_with_the_same_weights_whatever_is_killed_around_it(examples, tmp_path):
+    """Told to stop before it, where a checkpoint is then, and killed right after it."""
+    parameters = {"epochs": 6, "checkpoint_steps": 12, "bad_step": 44}
+    wanted = job.finished(job.start(tmp_path, examples, tmp_path / "undisturbed", **parameters))
+    back = (
+        "the loss is nan in step 44: going back to step 36 with 0.5 times the learning rate "
+        "(rollback 1 of 3); rollbacks.json beside the checkpoints names the images"
+    )
+    assert wanted.count(back) == 1
+
+    state = tmp_path / "state"
+    process = job.start(tmp_path, examples, state, **parameters)
+    until_step(process, 38)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate()
+    assert process.returncode == 75, output + errors
+    assert 36 < last_step(state) < 44
+    process = job.start(tmp_path, examples, state, **parameters)
+    assert any(line.startswith(back) for line in process.stdout)
+    process.kill()
+    process.communicate()
+    lines = job.finished(job.start(tmp_path, examples, state, **parameters))
+    assert "going on after step 36 of 66" in lines
+    assert lines[-2:] == wanted[-2:]

@@ -14,11 +14,12 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator, plugin_event_accumulator
 
+from keras_resnet.recipes import Augmentation
 from pipeline.components.trainer import Parameters
 from pipeline.orchestration.artifact import Context
 from pipeline.records import manifest
-from pipeline.training import figures, session, telemetry
-from pipeline.training.augmentation import Augmentation, Draws
+from pipeline.training import course, figures, session, telemetry
+from pipeline.training.draws import Draws
 from pipeline.training.events import Events
 from pipeline.training.loop import Evaluation, Progress
 from pipeline.training.order import Shuffled
@@ -258,7 +259,7 @@ def trained(examples, tmp_path_factory):
     context = Context("logged", state=folder / "state")
     contents = manifest.load(examples)
     session.train(examples, contents, chosen, expected, folder / "results", context)
-    return folder / "state" / session.TENSORBOARD, folder / "results"
+    return folder / "state" / course.TENSORBOARD, folder / "results"
 
 
 @pytest.mark.slow
@@ -275,7 +276,7 @@ def test_a_training_logs_every_round_and_every_evaluation(trained):
         assert [*values(held_out, name)] == [11, 22, 33]
     (text,) = values(found, "settings")[0]
     settings = json.loads(text.decode().strip("`"))
-    assert settings == json.loads((results / session.SETTINGS).read_text())
+    assert settings == json.loads((results / course.SETTINGS).read_text())
     assert {file.name for file in (results / "tensorboard" / "train").iterdir()} == {
         file.name for file in (logs / "train").iterdir()
     }
