@@ -1,5 +1,6 @@
 """Whether a model is blessed, and why not."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -117,8 +118,14 @@ def comparison_as_json(verdict: Verdict) -> dict[str, Any]:
         "baseline": verdict.against or None,
         "rule": asdict(verdict.rule) if verdict.rule else None,
         "note": verdict.note,
-        "result": asdict(verdict.compared) if verdict.compared else None,
+        "result": _compared_as_json(verdict.compared) if verdict.compared else None,
     }
+
+
+def _compared_as_json(compared: Compared) -> dict[str, Any]:
+    # JSON has no infinity; a bound that is not there is null.
+    interval = [bound if math.isfinite(bound) else None for bound in compared.interval]
+    return {**asdict(compared), "interval": interval}
 
 
 def _check_as_json(check: Check) -> dict[str, Any]:

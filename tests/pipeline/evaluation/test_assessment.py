@@ -1,6 +1,7 @@
 """Intervals cover what they should, groups count once, and thresholds are held against figures."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -158,6 +159,17 @@ def test_the_same_model_twice_is_never_better_and_not_worse_on_enough_images():
     assert not assess(found, rule=Rule(rule="better")).compared.passed
     assert assess(found, rule=Rule(margin=0.02)).compared.passed
     assert not assess(found, rule=Rule(margin=0.005)).compared.passed
+
+
+def test_a_single_group_shows_nothing_and_what_is_written_is_json():
+    same, labels = fakes.drawn(3, 400, 6)
+    found = fakes.table(same, labels, same, **{"image/group": ["patient"] * 400})
+    rule = Rule(margin=0.3)
+    decided = decide(assess(found, rule=rule), {"accuracy": 0.01}, rule, "another")
+    assert not decided.blessed
+    result = verdict.comparison_as_json(decided)["result"]
+    assert result["interval"] == [None, None]
+    json.dumps(result, allow_nan=False)
 
 
 def test_a_bound_is_written_as_in_the_configuration():
