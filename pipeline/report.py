@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.api import RunResult
+from pipeline.components.evaluator import PAGE
 from pipeline.orchestration.view import format_seconds
 
 
@@ -34,6 +35,9 @@ def print_result(console: Console, result: RunResult, python: Path | None = None
     console.print(table)
     console.print()
     python = python or Path(sys.executable)
+    if "Evaluator" in result.components:
+        page = result.components["Evaluator"].outputs["evaluation"].uri / PAGE
+        _line(console, f"How good it is, and where it errs, is drawn in {relative(page)}.")
     if "Pusher" in result.components:
         pushed = result.pushed if isinstance(result.pushed, str) else relative(result.pushed)
         _line(console, f"The model is in {pushed}. Next:")

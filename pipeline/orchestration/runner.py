@@ -71,6 +71,8 @@ def execute(
         results[node.name] = replace(result, seconds=time.perf_counter() - begin)
         view.finished(results[node.name])
         if result.outcome.refusal:
+            for artifact in result.outputs.values():
+                view.say(f"      what it found is in {artifact.uri}")
             raise PipelineError(f"{node.name}: {result.outcome.refusal}")
     return results
 
