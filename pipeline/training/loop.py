@@ -259,6 +259,8 @@ class Loop:
         """Accumulates the parts of a batch; returns the seconds of waiting for them."""
         waited = tf.constant(0.0, tf.float64)
         for _ in tf.range(self._accumulation.parts):
+            # Or TensorFlow may begin with a part while another one is still in memory.
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             batch, wait = self._next(iterator, after)
             self._strategy.run(self._add_part, (batch,))
             waited += wait
