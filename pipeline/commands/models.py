@@ -68,6 +68,10 @@ def push(
     unblessed: Annotated[
         bool, typer.Option("--unblessed", help="Push it although nothing blessed it.")
     ] = False,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Push it although a rollback or promotion withdrew it."),
+    ] = False,
     serving_root: _ServingRoot = None,
 ) -> None:
     """Push a SavedModel as the next version, and write TF Serving's configuration."""
@@ -97,7 +101,7 @@ def push(
         raise UsageError(f"--{option} {wrong['input']}: {wrong['msg'].lower()}") from None
     pusher.check(parameters)
     record = {**found.record, "blessed": not found.missing}
-    pushed = pusher.push_to(found.model, parameters, name, record, found.warmup)
+    pushed = pusher.push_to(found.model, parameters, name, record, found.warmup, again)
     print(pusher.result_of(pushed, label.value))
 
 
@@ -206,6 +210,8 @@ def _notes(version: "VersionInfo", is_default: bool) -> str:
         notes.append(f"version {version.record['republished_from']} again")
     if version.record.get("blessed") is False:
         notes.append("not blessed")
+    if version.is_withdrawn:
+        notes.append("withdrawn")
     if not version.is_whole:
         notes.append("no SavedModel")
     return "; ".join(notes)

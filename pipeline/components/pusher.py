@@ -73,7 +73,8 @@ def run(
 ) -> Outcome:
     """Pushes the SavedModel of `inputs["model"]` when both blessings are positive.
 
-    A model whose files equal those of the newest version is not pushed again. The warmup requests
+    A model whose files equal those of the newest version is not pushed again, and one that a person
+    took out of service is refused: running again would otherwise undo a rollback. The warmup requests
     of `inputs["infra_blessing"]` go with it; what `inputs["evaluation"]` measured, if given, is
     written down beside it.
     """
@@ -121,6 +122,7 @@ def push_to(
     name: str,
     record: dict[str, Any],
     warmup: Path | None = None,
+    again: bool = False,
 ) -> Pushed:
     """Pushes the SavedModel `model` as the next version of `name`.
 
@@ -130,6 +132,7 @@ def push_to(
         name: The name of the model.
         record: What is written down with it.
         warmup: A file of warmup requests; by default the model's own.
+        again: Whether a model that a person took out of service may be pushed again.
     """
     options = {
         "label": parameters.label,
@@ -137,6 +140,7 @@ def push_to(
         "record": record,
         "keep_last": parameters.keep_last,
         "serving_root": parameters.serving_root,
+        "again": again,
     }
     if isinstance(parameters.destination, Path):
         return push.push(model, parameters.destination / name, **options)

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,9 @@ def find(base: Path | str, candidate: str) -> Baseline | None:
     """Returns what is served, or was before the candidate: never the candidate itself.
 
     That is the version with the label `stable`, else the highest; if its content is that of the
-    candidate, the newest one below it with another content. So a model that was just pushed keeps
-    being compared with the one that it replaced, and nothing changes until something else is
-    served.
+    candidate, the last that was `stable` before it with another content. So a model that was just
+    pushed keeps being compared with the one that it replaced, and nothing changes until something
+    else is served. Canaries, and what a rollback took out of service, are not compared with.
 
     Args:
         base: A directory of versions or the URI of one, or a SavedModel.
@@ -61,11 +61,9 @@ def find(base: Path | str, candidate: str) -> Baseline | None:
     whole = [n for n in present if (base / str(n) / versions.SAVED_MODEL).is_file()]
     if not whole:
         return None
-    ledger = labels.load(base, whole)
-    return _newest(
-        {number: base / str(number) for number in whole},
-        ledger.labels.get(labels.STABLE),
-        lambda number: versions.digest(base / str(number)),
+    return _first(
+        [base / str(number) for number in labels.load(base, whole).served(whole)],
+        versions.digest,
         candidate,
     )
 
@@ -80,28 +78,21 @@ def _find_remote(base: str, candidate: str) -> Baseline | None:
         known = {info.number: info for info in remote.describe(base) if info.is_whole}
     except UsageError:
         return None  # nothing was pushed there yet
-    served = [number for number, info in known.items() if labels.STABLE in info.labels]
-    return _newest(
-        {number: f"{base}/{number}" for number in known},
-        served[-1] if served else None,
-        # What somebody put there by hand has no record; its number has to do.
-        lambda number: known[number].record.get("digest", f"version {number}"),
-        candidate,
-    )
+    # What somebody put there by hand has no record; its number has to do.
+    digests = {
+        f"{base}/{number}": known[number].record.get("digest", f"version {number}")
+        for number in remote.served(base)
+        if number in known
+    }
+    return _first(digests, digests.__getitem__, candidate)
 
 
-def _newest(
-    places: Mapping[int, Path | str],
-    served: int | None,
-    digest: Callable[[int], str],
-    candidate: str,
-) -> Baseline | None:
-    """Returns the newest version up to the one that is served whose content is another one."""
-    for number in sorted(places, reverse=True):
-        if served is None or number <= served:
-            found = digest(number)
-            if found != candidate:
-                return Baseline(places[number], found)
+def _first(places: Iterable[Any], digest: Callable[[Any], str], candidate: str) -> Baseline | None:
+    """Returns the first place whose content is not the candidate's."""
+    for place in places:
+        found = digest(place)
+        if found != candidate:
+            return Baseline(place, found)
     return None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline import files
-from pipeline.errors import DataError, UsageError
+from pipeline.errors import DataError, PipelineError, UsageError
 
 Label = Literal["stable", "canary"]
 STABLE: Label = "stable"
@@ -32,12 +32,15 @@ class Ledger:
             new configuration.
         history: The versions that `stable` had, oldest first, the present one last. A rollback
             goes back along it.
+        withdrawn: Digests of what a person took out of service, to the versions that held them. It
+            is not pushed again until somebody asks for it.
     """
 
     highest: int = 0
     labels: Mapping[str, int] = field(default_factory=dict)
     previous: Mapping[str, int] = field(default_factory=dict)
     history: tuple[int, ...] = ()
+    withdrawn: Mapping[str, int] = field(default_factory=dict)
 
     def among(self, present: Collection[int]) -> "Ledger":
         """Returns the ledger without versions that are not there, as a person may remove some."""
@@ -46,6 +49,7 @@ class Ledger:
             labels={name: number for name, number in self.labels.items() if number in present},
             previous={name: number for name, number in self.previous.items() if number in present},
             history=tuple(number for number in self.history if number in present),
+            withdrawn=self.withdrawn,
         )
 
     def of(self, number: int) -> tuple[str, ...]:
@@ -59,14 +63,27 @@ class Ledger:
         """
         moved = self._set(label, number)
         if label == STABLE:
-            if number in self.history:
-                history = self.history[: self.history.index(number) + 1]
-            else:
-                history = (*self.history, number)
-            moved = replace(moved, history=history)
+            # What is newer was taken back, so that the next rollback does not go there.
+            older = (earlier for earlier in self.history if earlier < number)
+            moved = replace(moved, history=(*older, number))
             if CANARY in self.labels and self.labels[CANARY] < number:
                 moved = moved._set(CANARY, number)
         return moved
+
+    def promoted(self, label: str, number: int, digest: Callable[[int], str]) -> "Ledger":
+        """Returns the ledger after a person gave `label` to version `number`.
+
+        What is newer and loses the label is withdrawn.
+
+        Args:
+            label: The label.
+            number: A version.
+            digest: Returns the digest of a version.
+        """
+        moved = self.moved(label, number)
+        if number < self.labels.get(label, number):
+            return moved.withdrawing(self, digest)
+        return moved.admitting(digest)
 
     def rolled_back(self, target: int, number: int) -> "Ledger":
         """Returns the ledger after the content of version `target` was published as `number`.
@@ -78,6 +95,36 @@ class Ledger:
         if target in history:
             history = history[: history.index(target)]
         return replace(replace(self, history=history).moved(STABLE, number), highest=number)
+
+    def served(self, present: Collection[int]) -> list[int]:
+        """Returns the version that is served, and before it those that were, the latest first.
+
+        Without `stable` that is the highest of the `present`, and then the next ones.
+        """
+        if STABLE not in self.labels:
+            return sorted(present, reverse=True)
+        return [number for number in reversed(self.history) if number in present]
+
+    def withdrawing(self, before: "Ledger", digest: Callable[[int], str]) -> "Ledger":
+        """Returns the ledger after what is served no more since `before` was withdrawn.
+
+        Args:
+            before: The ledger before a person took versions out of service.
+            digest: Returns the digest of a version.
+        """
+        left = {
+            number for name, number in before.labels.items() if self.labels.get(name) != number
+        } | set(before.history).difference(self.history)
+        withdrawn = {**self.withdrawn, **{digest(number): number for number in sorted(left)}}
+        return replace(self, withdrawn=withdrawn).admitting(digest)
+
+    def admitting(self, digest: Callable[[int], str]) -> "Ledger":
+        """Returns the ledger in which nothing that is `stable` counts as withdrawn."""
+        if not self.withdrawn or STABLE not in self.labels:
+            return self
+        served = digest(self.labels[STABLE])
+        withdrawn = {key: number for key, number in self.withdrawn.items() if key != served}
+        return replace(self, withdrawn=withdrawn)
 
     def num_versions(self, present: Collection[int]) -> int:
         """Returns how many of the highest versions TF Serving has to keep loaded.
@@ -133,6 +180,28 @@ def require_promotable(
             f"version {number} of {name}: older than {STABLE}, which is {stable}; {CANARY} is what "
             "comes next"
         )
+
+
+def require_in_favour(
+    ledger: Ledger, digest: str, label: str, number: int | None, name: str
+) -> None:
+    """Raises PipelineError when a push would undo that a person took the model out of service.
+
+    Args:
+        ledger: The labels.
+        digest: Of the model that is pushed.
+        label: What it is pushed as.
+        number: The version that holds it already, if there is one.
+        name: What messages call the model.
+    """
+    if digest not in ledger.withdrawn or (number and ledger.labels.get(label) == number):
+        return
+    was = ledger.withdrawn[digest]
+    raise PipelineError(
+        f"nothing was pushed: this model is version {was} of {name} again, which a rollback or a "
+        f"promotion took out of service; `rollback {name} --to {was}` serves it again, "
+        "`push MODEL --again` pushes it all the same"
+    )
 
 
 def require_version(present: Collection[int], number: int, name: str) -> None:
@@ -193,6 +262,9 @@ def parse(text: str, source: str) -> Ledger:
             labels={str(name): int(number) for name, number in values["labels"].items()},
             previous={str(name): int(number) for name, number in values["previous"].items()},
             history=tuple(map(int, values["history"])),
+            withdrawn={
+                str(digest): int(number) for digest, number in values.get("withdrawn", {}).items()
+            },
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DataError(

@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class VersionInfo:
         record: What was written down when it was pushed; empty for one put there by hand.
         bytes: The size of all its files.
         is_whole: Whether it can be loaded; what lies under a number without a SavedModel cannot.
+        is_withdrawn: Whether a person took it out of service.
     """
 
     number: int
@@ -55,6 +56,7 @@ class VersionInfo:
     record: Mapping[str, Any]
     bytes: int
     is_whole: bool
+    is_withdrawn: bool
 
 
 def push(
@@ -66,6 +68,7 @@ def push(
     record: Mapping[str, Any] | None = None,
     keep_last: int | None = None,
     serving_root: str | None = None,
+    again: bool = False,
 ) -> Pushed:
     """Copies the SavedModel `model` to `base` under the next version number.
 
@@ -81,10 +84,12 @@ def push(
         record: JSON values that are written down with it, such as metrics.
         keep_last: The number of versions that stay; None keeps all. Labelled ones always stay.
         serving_root: The directory below which servers see models; see `configs.models_text`.
+        again: Whether a model that a person took out of service may be pushed again.
 
     Raises:
         UsageError: `label` is `canary`, and the equal version is older than `stable`.
-        PipelineError: `model` is no SavedModel, the copy differs from it, or it cannot be written.
+        PipelineError: `model` is no SavedModel, the copy differs from it, it cannot be written, or
+            a rollback or a promotion took it out of service.
     """
     require_saved_model(model)
     digest = versions.digest(model)
@@ -92,6 +97,8 @@ def push(
     with _explained(base, "nothing was pushed"), files.locked(base / _LOCK):
         present, ledger = _look(base)
         number = _holding(base, present, ledger, digest, label)
+        if not again:
+            labels.require_in_favour(ledger, digest, label, number, base.name)
         is_new = number is None
         if number is None:
             number = ledger.highest + 1
@@ -99,9 +106,8 @@ def push(
             _publish(model, base, number, warmup or model / WARMUP, described, ledger)
         else:
             labels.require_promotable(ledger, present, label, number, base.name)
-        removed = _settle(
-            base, ledger.moved(label, number), [*present, number], keep_last, serving_root
-        )
+        ledger = ledger.moved(label, number).admitting(_digests(base))
+        removed = _settle(base, ledger, [*present, number], keep_last, serving_root)
     return Pushed(base / str(number), number, is_new, digest, removed)
 
 
@@ -132,7 +138,7 @@ def rollback(
             ledger,
             _whole(base, present),
             to,
-            lambda number: versions.digest(base / str(number)),
+            _digests(base),
             base.name,
         )
         source = base / str(target)
@@ -141,7 +147,8 @@ def rollback(
         described = record_of(base.name, number, digest, source, versions.record(source))
         described["republished_from"] = target
         _publish(source, base, number, source / WARMUP, described, ledger)
-        _settle(base, ledger.rolled_back(target, number), [*present, number], None, serving_root)
+        after = ledger.rolled_back(target, number).withdrawing(ledger, _digests(base))
+        _settle(base, after, [*present, number], None, serving_root)
     return Pushed(base / str(number), number, True, digest), target
 
 
@@ -157,7 +164,7 @@ def promote(base: Path, number: int, label: Label, *, serving_root: str | None =
     with _explained(base, "the labels are as they were"), files.locked(base / _LOCK):
         present, ledger = _look(base)
         labels.require_promotable(ledger, _whole(base, present), label, number, base.name)
-        ledger = ledger.moved(label, number)
+        ledger = ledger.promoted(label, number, _digests(base))
         _settle(base, ledger, present, None, serving_root)
     return ledger
 
@@ -185,6 +192,7 @@ def describe(base: Path) -> list[VersionInfo]:
             record=versions.record(base / str(number)),
             bytes=sum(files.tree_listing(base / str(number)).values()),
             is_whole=(base / str(number) / SAVED_MODEL).is_file(),
+            is_withdrawn=number in ledger.withdrawn.values(),
         )
         for number in present
     ]
@@ -193,6 +201,10 @@ def describe(base: Path) -> list[VersionInfo]:
 def _require_model(base: Path) -> None:
     if not _whole(base, versions.versions(base)):
         raise UsageError(f"model {str(base)!r}: no versions there; `push` makes the first")
+
+
+def _digests(base: Path) -> Callable[[int], str]:
+    return lambda number: versions.digest(base / str(number))
 
 
 def _whole(base: Path, present: list[int]) -> list[int]:

@@ -17,7 +17,7 @@ import re
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def push(
     record: Mapping[str, Any] | None = None,
     keep_last: int | None = None,
     serving_root: str | None = None,
+    again: bool = False,
 ) -> Pushed:
     """Uploads the SavedModel `model` as the next version below the URI `base`.
 
@@ -60,10 +61,12 @@ def push(
         record: JSON values that are written down with it.
         keep_last: The number of versions that stay.
         serving_root: As in `configs.models_text`; by default the URI that `base` lies in.
+        again: Whether a model that a person took out of service may be pushed again.
 
     Raises:
         UsageError: Nothing here can write such URIs.
-        PipelineError: `model` is no SavedModel, or the file system failed.
+        PipelineError: `model` is no SavedModel, a person took it out of service, or the file system
+            failed.
     """
     require_saved_model(model)
     content = versions.content(model)
@@ -77,6 +80,8 @@ def push(
             if _record(base, number).get("digest") == digest
         )
         number = next(equal, None)
+        if not again:
+            labels.require_in_favour(ledger, digest, label, number, _name(base))
         is_new = number is None
         if number is None:
             number = _number(base, digest)
@@ -86,7 +91,8 @@ def push(
             described = record_of(_name(base), number, digest, model, record)
             _upload(model, f"{base}/{number}", content, warmup or model / WARMUP, described)
             whole, present, ledger = _look(base)
-        removed = _settle(base, ledger.moved(label, number), present, keep_last, serving_root)
+        ledger = ledger.moved(label, number).admitting(_digests(base))
+        removed = _settle(base, ledger, present, keep_last, serving_root)
     return Pushed(f"{base}/{number}", number, is_new, digest, removed)
 
 
@@ -105,7 +111,7 @@ def rollback(
             ledger,
             whole,
             to,
-            lambda number: _record(base, number).get("digest", f"of {number}"),
+            _digests(base),
             _name(base),
         )
         copy, record = Path(folder), _record(base, target)
@@ -121,7 +127,8 @@ def rollback(
         described["republished_from"] = target
         _upload(copy, f"{base}/{number}", content, copy / WARMUP, described)
         _, present, ledger = _look(base)
-        _settle(base, ledger.rolled_back(target, number), present, None, serving_root)
+        after = ledger.rolled_back(target, number).withdrawing(ledger, _digests(base))
+        _settle(base, after, present, None, serving_root)
     return Pushed(f"{base}/{number}", number, True, digest), target
 
 
@@ -132,7 +139,7 @@ def promote(base: str, number: int, label: Label, *, serving_root: str | None = 
         whole, present, ledger = _look(base)
         _require_model(base, whole)
         labels.require_promotable(ledger, whole, label, number, _name(base))
-        ledger = ledger.moved(label, number)
+        ledger = ledger.promoted(label, number, _digests(base))
         _settle(base, ledger, present, None, serving_root)
     return ledger
 
@@ -148,8 +155,23 @@ def describe(base: str) -> list[VersionInfo]:
             if (number := versions.number_of(name.partition("/")[0])) in sizes:
                 sizes[number] += size
         return [
-            VersionInfo(n, ledger.of(n), _record(base, n), sizes[n], n in whole) for n in present
+            VersionInfo(
+                n,
+                ledger.of(n),
+                _record(base, n),
+                sizes[n],
+                n in whole,
+                n in ledger.withdrawn.values(),
+            )
+            for n in present
         ]
+
+
+def served(base: str) -> list[int]:
+    """Returns the complete version that is served, and before it those that were."""
+    with _explained(base):
+        whole, _, ledger = _look(base)
+        return ledger.served(whole)
 
 
 def _look(base: str) -> tuple[list[int], list[int], Ledger]:
@@ -305,6 +327,11 @@ def _record(base: str, number: int) -> dict[str, Any]:
     if path not in _match(glob.escape(path)):
         return {}
     return versions.parse_record(_read(path).decode(errors="replace"), path)
+
+
+def _digests(base: str) -> Callable[[int], str]:
+    # What somebody put there by hand has no record; its number has to do.
+    return lambda number: _record(base, number).get("digest", f"of {number}")
 
 
 def _name(base: str) -> str:

@@ -52,7 +52,16 @@ def test_it_is_what_is_served_and_never_the_candidate_itself(destination, model)
     pushing.promote(base, 3, "stable")
     assert (found("c"), found("d")) == ("2", "3")
     pushing.rollback(base, 1)
-    assert (found("d"), found("a")) == ("4", "3")
+    # Nothing was in production before "a", and "c" was taken out of it.
+    assert (found("d"), found("a"), found("c")) == ("4", None, "4")
+
+
+def test_a_canary_that_never_was_stable_is_not_what_was_replaced(destination, model):
+    base, pushing = destination
+    for content, label in (("a", "stable"), ("b", "canary"), ("c", "stable")):
+        pushing.push(model(content), base, label=label)
+    # As before the push: so a second run finds its evaluation in the cache.
+    assert str(baseline.find(base, versions.digest(model("c"))).place).endswith("/1")
 
 
 def test_its_files_are_at_hand_wherever_it_is(destination, model, tmp_path):

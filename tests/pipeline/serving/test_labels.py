@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pipeline.errors import DataError, UsageError
+from pipeline.errors import DataError, PipelineError, UsageError
 from pipeline.serving import labels, push, versions
 from pipeline.serving.labels import Ledger
 from tests.pipeline.serving.model_server import ModelServer
@@ -62,6 +62,7 @@ _ledgers = st.builds(
     labels=st.dictionaries(st.sampled_from(["stable", "canary"]), _numbers),
     previous=st.dictionaries(st.sampled_from(["stable", "canary"]), _numbers),
     history=st.lists(_numbers, unique=True).map(tuple),
+    withdrawn=st.dictionaries(st.text("0123456789abcdef"), _numbers),
 )
 
 
@@ -96,6 +97,8 @@ class Pushes(RuleBasedStateMachine):
         self.present: set[int] = set()
         self.stable: list[int] = []
         self.canary: int | None = None
+        # The contents that a person took out of service.
+        self.withdrawn: set[str] = set()
         # Thousands of flushes to a disk are not what is tested.
         self.unflushed = mock.patch("os.fsync")
         self.unflushed.start()
@@ -106,12 +109,21 @@ class Pushes(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
     def move_stable(self, number):
-        if number in self.stable:
-            del self.stable[self.stable.index(number) + 1 :]
-        else:
-            self.stable.append(number)
+        while self.stable and self.stable[-1] >= number:
+            self.stable.pop()
+        self.stable.append(number)
+        self.withdrawn.discard(self.contents[number])
         if self.canary is not None:
             self.canary = max(self.canary, number)
+
+    def in_service(self):
+        return {*self.stable, self.canary} - {None}
+
+    def withdraw(self, before):
+        left = before - self.in_service()
+        self.withdrawn |= {self.contents[number] for number in left}
+        if self.stable:
+            self.withdrawn.discard(self.contents[self.stable[-1]])
 
     def forget(self, removed):
         self.present -= set(removed)
@@ -121,13 +133,19 @@ class Pushes(RuleBasedStateMachine):
         content=st.sampled_from(range(len(_CONTENTS))),
         label=st.sampled_from(["stable", "stable", "canary"]),
         keep_last=st.sampled_from([None, 1, 2, 4]),
+        again=st.booleans(),
     )
-    def push(self, content, label, keep_last):
+    def push(self, content, label, keep_last, again):
         name = _CONTENTS[content]
         labelled = self.canary if label == "canary" else (self.stable or [None])[-1]
         looked_at = {max(self.present, default=None), labelled} - {None}
         equal = [number for number in looked_at if self.contents[number] == name]
-        pushed = push.push(self.models[content], self.base, label=label, keep_last=keep_last)
+        options = {"label": label, "keep_last": keep_last, "again": again}
+        if name in self.withdrawn and not again and labelled not in equal:
+            with pytest.raises(PipelineError, match="took out of service"):
+                push.push(self.models[content], self.base, **options)
+            return
+        pushed = push.push(self.models[content], self.base, **options)
         assert pushed.is_new == (not equal)
         if equal:
             assert pushed.number in equal
@@ -159,11 +177,13 @@ class Pushes(RuleBasedStateMachine):
         pushed, target = push.rollback(self.base, to)
         assert target == expected
         assert pushed.number > max(self.contents)
+        before = self.in_service()
         self.contents[pushed.number] = self.contents[target]
         self.present.add(pushed.number)
         if target in self.stable:
             del self.stable[self.stable.index(target) :]
         self.move_stable(pushed.number)
+        self.withdraw(before)
 
     @precondition(lambda self: self.present)
     @rule(data=st.data(), label=st.sampled_from(["stable", "canary"]))
@@ -175,10 +195,15 @@ class Pushes(RuleBasedStateMachine):
             is_behind = label == "canary" and self.stable and number < self.stable[-1]
             assert is_behind or number not in self.server.loaded
             return
+        before, canary = self.in_service(), self.canary
+        is_back = self.stable and number < self.stable[-1]
         if label == "stable":
             self.move_stable(number)
         else:
+            is_back = canary is not None and number < canary
             self.canary = number
+        if is_back:
+            self.withdraw(before)
 
     @invariant()
     def what_is_there_is_what_was_pushed(self):

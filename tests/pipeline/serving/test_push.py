@@ -1,4 +1,5 @@
 import errno
+import json
 import multiprocessing
 import os
 import random
@@ -175,6 +176,68 @@ def test_a_rollback_goes_back_to_what_was_stable_not_to_a_canary(base, model):
     pushed, target = push.rollback(base)
     assert (pushed.number, target) == (4, 1)
     assert labels.load(base, [1, 2, 3, 4]).labels == {"stable": 4, "canary": 4}
+
+
+def refuses(act, *arguments, **options):
+    with pytest.raises(
+        PipelineError, match=r"is version \d of m again, which a rollback or a promo"
+    ):
+        act(*arguments, **options)
+    return True
+
+
+def test_what_a_rollback_withdrew_is_not_pushed_again_until_somebody_asks(base, model):
+    for content in "abc":
+        push.push(model(content), base)
+    push.push(model("d"), base, label="canary")
+    push.rollback(base, to=1)
+    before = contents(base.parent)
+    # All that was served since, the canary that went along, and whatever it is to be now.
+    for content in "bcd":
+        assert refuses(push.push, model(content), base)
+        assert refuses(push.push, model(content), base, label="canary")
+    assert contents(base.parent) == before
+    assert [info.number for info in push.describe(base) if info.is_withdrawn] == [2, 3, 4]
+
+    # What is served, and what is new, is nobody's to refuse.
+    assert result(push.push(model("a"), base)) == (base / "5", False)
+    assert result(push.push(model("e"), base)) == (base / "6", True)
+    assert result(push.push(model("b"), base, again=True)) == (base / "7", True)
+    assert result(push.push(model("b"), base)) == (base / "7", False)
+    assert push.rollback(base, to=3)[0].number == 8
+    assert result(push.push(model("c"), base)) == (base / "8", False)
+    assert refuses(push.push, model("b"), base)
+    assert refuses(push.push, model("d"), base)
+
+
+def test_a_canary_is_asked_for_as_a_canary_alone(base, model):
+    push.push(model("a"), base)
+    push.push(model("b"), base)
+    push.rollback(base)
+    push.push(model("b"), base, label="canary", again=True)
+    assert result(push.push(model("b"), base, label="canary")) == (base / "4", False)
+    assert refuses(push.push, model("b"), base)
+    push.promote(base, 4, "stable")
+    assert result(push.push(model("b"), base)) == (base / "4", False)
+
+
+def test_a_label_that_a_person_moved_back_stays_there(base, model):
+    push.push(model("a"), base)
+    push.push(model("b"), base, label="canary")
+    push.push(model("c"), base)
+    push.promote(base, 2, "stable")
+    assert refuses(push.push, model("c"), base)
+    assert stable(base) == 2
+    # The next rollback goes on from there, too.
+    assert push.rollback(base)[1] == 1
+
+
+def test_a_push_to_labels_of_before_there_was_withdrawal(base, model):
+    push.push(model("a"), base)
+    ledger = json.loads((base / labels.FILE).read_text())
+    del ledger["withdrawn"]
+    (base / labels.FILE).write_text(json.dumps(ledger))
+    assert result(push.push(model("a"), base)) == (base / "1", False)
 
 
 def test_versions_from_before_there_were_labels_can_be_rolled_back(base, model):

@@ -220,8 +220,16 @@ def test_rollback_promote_and_describe_as_on_a_disk(store, model):
     assert found[3].record["republished_from"] == 2
     assert found[3].record["metrics"] == {"accuracy": "b"}
     assert found[0].bytes > 3000
+    assert [info.is_withdrawn for info in found] == [False, False, True, False]
+    with pytest.raises(PipelineError, match="is version 3 of m again, which a rollback"):
+        remote.push(model("c"), BASE)
+    assert complete(store) == {1, 2, 3, 4}
     with pytest.raises(UsageError, match="version 1 of m: servers have only 3, 4 loaded"):
         remote.promote(BASE, 1, "stable")
+    assert remote.push(model("c"), BASE, again=True).number == 5
+    assert not any(info.is_withdrawn for info in remote.describe(BASE)[2:3])
+    remote.promote(BASE, 4, "stable")
+    assert remote.describe(BASE)[4].is_withdrawn
 
 
 def test_a_damaged_version_is_not_rolled_back_to(store, model):
