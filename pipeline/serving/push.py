@@ -269,7 +269,8 @@ def _settle(
     """Writes labels and configuration, and then removes the versions that may go."""
     present = sorted(set(present))
     ledger = ledger.among(present)
-    removed = ledger.removable(present, keep_last)
+    # A directory that only has a number for a name is somebody else's.
+    removed = ledger.removable(_whole(base, present), keep_last)
     consequence = f"version {present[-1]} is whole, but labels or configuration are not up to date"
     with _explained(base, consequence):
         labels.save(base, ledger)

@@ -147,6 +147,17 @@ def test_keep_last_spares_the_highest_the_labelled_and_those_that_servers_still_
     assert not list(base.glob(".tmp-*"))
 
 
+def test_keep_last_leaves_what_is_no_model(base, model):
+    push.push(model("a"), base)
+    for name in ("2", "003"):
+        (base / name).mkdir()
+        (base / name / "notes.txt").write_text("mine")
+    for content in "bcd":
+        push.push(model(content), base, keep_last=1)
+    assert (base / "2/notes.txt").read_text() == (base / "003/notes.txt").read_text() == "mine"
+    assert push.push(model("e"), base, keep_last=1).removed == (5,)
+
+
 def test_a_rollback_gives_the_old_content_the_highest_number(base, model):
     for content in "abc":
         push.push(model(content), base, record={"metrics": {"accuracy": content}})
