@@ -89,6 +89,9 @@ class CompositeLayer(keras.Layer):
     def build(self, input_shape: Shape) -> None:
         for layer, shape in self.sublayer_shapes(input_shape):
             layer.build(shape)
+            if not self.trainable:
+                # The configuration of a saved layer says so before there are sublayers to tell.
+                layer.trainable = False
         self.built = True
 
     def get_config(self) -> dict[str, Any]:

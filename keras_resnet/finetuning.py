@@ -1,0 +1,228 @@
+"""Taking a trained network to other classes."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+
+from keras_resnet._validation import check_choice, check_flag, check_integer, check_positive
+from keras_resnet.layers._unit import ResidualUnit
+from keras_resnet.layers.dropout import Dropout
+from keras_resnet.layers.stem import Stem
+from keras_resnet.model import ResNetModel
+from keras_resnet.recipes.optimizers import SGD, AdamW
+from keras_resnet.weights.torch_names import block_position, numbered_sublayers
+
+# The layers behind the stages; the last one is new, the first two belong to pre-activation nets.
+_HEAD = ("head_bn", "head_activation", "pool", "dropout", "classifier")
+
+
+def prepare_finetuning(
+    model: keras.Model,
+    classes: int,
+    freeze_stages: int = 0,
+    *,
+    freeze_batch_norm: bool = False,
+    dropout_rate: float = 0.0,
+    classifier_activation: Any = "softmax",
+) -> ResNetModel:
+    """A network for other classes on the features of a trained one, its first stages frozen.
+
+    The layers but the new classifier are shared with `model`, and freezing them freezes them there
+    too. A frozen layer neither learns nor moves the statistics of its batch norm, which works as in
+    inference even while the rest is trained. Compile the network after this, as Keras reads what
+    is trainable then.
+
+    Args:
+        model: A network of `keras_resnet.ResNet`, with or without a classifier.
+        classes: Number of the new classes.
+        freeze_stages: How many stages are frozen from the first on, and the stem with them; 0
+            freezes nothing, and all of them leave the classifier alone to learn.
+        freeze_batch_norm: Whether batch norm is frozen in the other stages too, as befits batches
+            of a few pictures. A `.keras` file keeps which stages are frozen, but not this.
+        dropout_rate: Rate of the dropout before the classifier.
+        classifier_activation: Activation of the classifier; None for logits.
+
+    Raises:
+        ValueError: If the model is no network of this package, or an argument is out of range.
+
+    Example:
+
+    ```python
+    trained = keras_resnet.ResNet50(weights="imagenet")
+    model = keras_resnet.prepare_finetuning(trained, classes=6, freeze_stages=2)
+    ```
+    """
+    stages = _stages(model)
+    check_integer("classes", classes)
+    check_choice("freeze_stages", freeze_stages, range(stages + 1))
+    check_flag("freeze_batch_norm", freeze_batch_norm)
+
+    network = _with_classifier(model, classes, dropout_rate, classifier_activation)
+    for layer in network.layers:
+        if isinstance(layer, Stem):
+            layer.trainable = freeze_stages == 0
+        elif isinstance(layer, ResidualUnit):
+            layer.trainable = block_position(layer)[0] > freeze_stages
+        elif layer.name == "head_bn":
+            layer.trainable = freeze_stages < stages
+        if freeze_batch_norm:
+            for norm in _batch_norms(layer):
+                norm.trainable = False
+    return network
+
+
+def _batch_norms(layer: keras.Layer) -> Iterator[keras.Layer]:
+    if isinstance(layer, (Stem, ResidualUnit)):
+        for _, _, norm in numbered_sublayers(layer):
+            if norm is not None:
+                yield norm
+        shortcut = getattr(layer, "shortcut", None)
+        if shortcut is not None and shortcut.bn is not None:
+            yield shortcut.bn
+    elif layer.name == "head_bn":
+        yield layer
+
+
+def _stages(model: keras.Model) -> int:
+    blocks = [layer for layer in model.layers if isinstance(layer, ResidualUnit)]
+    stems = [layer for layer in model.layers if isinstance(layer, Stem)]
+    if not blocks or len(stems) != 1:
+        raise ValueError(
+            "`model` must be a network of keras_resnet, one stem followed by blocks. "
+            f"Received: model {model.name!r} with {len(stems)} stems and {len(blocks)} blocks"
+        )
+    return max(block_position(block)[0] for block in blocks)
+
+
+def _with_classifier(
+    model: keras.Model, classes: int, dropout_rate: float, activation: Any
+) -> ResNetModel:
+    last = [layer for layer in model.layers if layer.name in _HEAD[:3]] or [
+        layer for layer in model.layers if isinstance(layer, ResidualUnit)
+    ]
+    x, layer = last[-1].output, last[-1]
+    if len(x.shape) == 4:
+        x = keras.layers.GlobalAveragePooling2D(
+            data_format=getattr(layer, "data_format", None), name="pool", dtype=layer.dtype_policy
+        )(x)
+    # As in the factory: a softmax in half precision loses small probabilities.
+    policy = layer.dtype_policy
+    head_dtype = "float32" if policy.compute_dtype in ("float16", "bfloat16") else policy
+    if dropout_rate:
+        x = Dropout(dropout_rate, dtype=head_dtype, name="dropout")(x)
+    x = keras.layers.Dense(classes, activation=activation, dtype=head_dtype, name="classifier")(x)
+    return ResNetModel(model.inputs, x, name=model.name, config=getattr(model, "config", None))
+
+
+def stage_learning_rates(
+    model: keras.Model, decay: float = 1.0, classifier: float = 1.0
+) -> dict[str, float]:
+    """Multipliers of the learning rate that fall from the classifier to the stem.
+
+    The classifier has `classifier`, the last stage 1, each stage before it `decay` times as much as
+    the one behind, and the stem as the first stage.
+
+    Args:
+        model: A network of this package.
+        decay: Above 0; 1 for one rate in all stages.
+        classifier: Above 0; 10 is usual for a classifier that starts at random.
+
+    Returns:
+        Multipliers by pattern, as `FineTuningSGD` and `FineTuningAdamW` take them.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    check_positive("decay", decay)
+    check_positive("classifier", classifier)
+    stages = _stages(model)
+    rates = {f"stage{stage}_.*": decay ** (stages - stage) for stage in range(1, stages + 1)}
+    return {"stem/.*": decay ** (stages - 1), **rates, "classifier/.*": classifier}
+
+
+class _Multipliers:
+    """What the two optimizers share; `update_step` of the next class does the rest."""
+
+    multipliers: dict[str, float]
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        """Creates the state of the optimizer, once the variables are known."""
+        # By number: in a strategy of TensorFlow an update step gets variables without a path.
+        self._multiplier_of = [self.multiplier(variable) for variable in variables]
+        super().build(variables)
+
+    def multiplier(self, variable: keras.Variable) -> float:
+        """What the learning rate of a variable is multiplied with; 1 where no pattern matches."""
+        matching = [pattern for pattern in self.multipliers if re.fullmatch(pattern, variable.path)]
+        if len(matching) > 1:
+            raise ValueError(
+                f"`multipliers` must match a variable once; {' and '.join(map(repr, matching))} "
+                f"match {variable.path!r}. Received: multipliers={self.multipliers}"
+            )
+        return self.multipliers[matching[0]] if matching else 1.0
+
+    def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
+        """Changes a variable by its reduced gradient."""
+        multiplier = self._multiplier_of[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * multiplier)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        return {**super().get_config(), "multipliers": self.multipliers}
+
+
+def _checked(multipliers: Mapping[str, float] | None) -> dict[str, float]:
+    for pattern, value in (multipliers or {}).items():
+        check_positive(f"multipliers[{pattern!r}]", value)
+    return dict(multipliers or {})
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class FineTuningSGD(_Multipliers, SGD):
+    """`keras_resnet.recipes.SGD` with a learning rate of its own for each part of the network.
+
+    Args:
+        learning_rate: A number or a schedule.
+        multipliers: Multiplier of the learning rate by regular expression, which is matched with
+            the whole path of a variable (`stage_learning_rates`). Others have 1.
+        **kwargs: What `keras_resnet.recipes.SGD` takes. Its weight decay leaves batch norm and
+            biases alone.
+
+    Raises:
+        ValueError: If an argument is out of range, or two patterns match a variable.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        multipliers: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.multipliers = _checked(multipliers)
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class FineTuningAdamW(_Multipliers, AdamW):
+    """`keras_resnet.recipes.AdamW` with a learning rate of its own for each part of the network.
+
+    Args:
+        learning_rate: A number or a schedule.
+        multipliers: As in `FineTuningSGD`.
+        **kwargs: What `keras_resnet.recipes.AdamW` takes. Its weight decay leaves batch norm and
+            biases alone.
+
+    Raises:
+        ValueError: If an argument is out of range, or two patterns match a variable.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 1e-4,
+        multipliers: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.multipliers = _checked(multipliers)
