@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline import files
 from pipeline.beam import execution, measures, parallel
+from pipeline.errors import DataError, UsageError
 from pipeline.evaluation import predictions, slices
 from pipeline.orchestration.artifact import Context
 from pipeline.records import examples, manifest, tfrecord
@@ -135,7 +136,11 @@ def ask(
         row.update(own)
         row["features"] = features_of(payload, record, question.features)
     if question.baseline is not None:
-        before = answer(question.baseline, images, labels, question.classes)
+        try:
+            before = answer(question.baseline, images, labels, question.classes)
+        except (DataError, UsageError) as error:
+            # A model in production that is damaged, or answers otherwise, is a reason in the verdict, as other classes are.
+            before = [{"error": str(error)}] * len(images)
         for row, own in zip(rows, before, strict=True):
             row["baseline"] = {name: own[name] for name in own if name != "top"}
     return number, position, [json.dumps(row) for row in rows]

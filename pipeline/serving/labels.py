@@ -13,6 +13,7 @@ from typing import Literal
 
 from pipeline import files
 from pipeline.errors import DataError, PipelineError, UsageError
+from pipeline.serving import versions
 
 Label = Literal["stable", "canary"]
 STABLE: Label = "stable"
@@ -95,6 +96,19 @@ class Ledger:
         if target in history:
             history = history[: history.index(target)]
         return replace(replace(self, history=history).moved(STABLE, number), highest=number)
+
+    def next_number(self, name: str) -> int:
+        """Returns the number of the next version of the model `name`.
+
+        Raises:
+            DataError: A directory has the greatest number that servers know.
+        """
+        if self.highest >= versions.GREATEST:
+            raise DataError(
+                f"model {name}: version {self.highest} is there or was, the greatest number that TF "
+                f"Serving knows; remove it and what {FILE} says of it, or push under another name"
+            )
+        return self.highest + 1
 
     def served(self, present: Collection[int]) -> list[int]:
         """Returns the version that is served, and before it those that were, the latest first.

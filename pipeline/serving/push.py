@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import DataError, PipelineError, UsageError
 from pipeline.serving import configs, labels, versions
 from pipeline.serving.labels import STABLE, Label, Ledger
 from pipeline.serving.versions import RECORD, SAVED_MODEL, WARMUP
@@ -101,7 +101,7 @@ def push(
             labels.require_in_favour(ledger, digest, label, number, base.name)
         is_new = number is None
         if number is None:
-            number = ledger.highest + 1
+            number = ledger.next_number(base.name)
             described = record_of(base.name, number, digest, model, record)
             _publish(model, base, number, warmup or model / WARMUP, described, ledger)
         else:
@@ -129,6 +129,7 @@ def rollback(
 
     Raises:
         UsageError: There is no such version, or none before.
+        DataError: Its files are no longer those that were pushed.
         PipelineError: It cannot be written.
     """
     _require_model(base)
@@ -142,9 +143,14 @@ def rollback(
             base.name,
         )
         source = base / str(target)
-        number = ledger.highest + 1
-        digest = versions.digest(source)
-        described = record_of(base.name, number, digest, source, versions.record(source))
+        number = ledger.next_number(base.name)
+        digest, record = versions.digest(source), versions.record(source)
+        if record.get("digest", digest) != digest:
+            raise DataError(
+                f"{source}: is damaged, its files are not those of its record; --to names another "
+                "version"
+            )
+        described = record_of(base.name, number, digest, source, record)
         described["republished_from"] = target
         _publish(source, base, number, source / WARMUP, described, ledger)
         after = ledger.rolled_back(target, number).withdrawing(ledger, _digests(base))

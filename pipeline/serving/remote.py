@@ -209,7 +209,7 @@ def _number(base: str, digest: str) -> int:
     if own > max(whole, default=0) and sum(number == own for number, _ in claims) == 1:
         return own
     for attempt in range(100):
-        number = ledger.highest + 1
+        number = ledger.next_number(_name(base))
         claim = f".claims/{number}.{digest}.{uuid.uuid4().hex}"
         _write(f"{base}/{claim}", b"claimed\n")
         rivals = {name: size for name, size in _listing(base).items() if name != claim}

@@ -16,14 +16,14 @@ WARMUP = "assets.extra/tf_serving_warmup_requests"
 RECORD = "assets.extra/pushed.json"
 
 # TF Serving's version numbers are of 64 bits; a greater number is a name like any other.
-_GREATEST = 2**63 - 1
+GREATEST = 2**63 - 1
 
 
 def number_of(name: str) -> int | None:
     """Returns the version number that a directory called `name` has for TF Serving, or None."""
     if not (name.isascii() and name.isdecimal()):
         return None
-    return int(name) if int(name) <= _GREATEST else None
+    return int(name) if int(name) <= GREATEST else None
 
 
 def versions(base: Path) -> list[int]:

@@ -351,6 +351,18 @@ def test_what_was_pushed_never_becomes_its_own_baseline_and_what_changes_there_i
     assert run("equal") == (True, "1")  # what is served is again what it was compared with
 
 
+def test_a_damaged_model_in_production_is_a_reason_and_no_end(examples, made, tmp_path):
+    damaged = tmp_path / "saved_models/tiny/1"
+    damaged.mkdir(parents=True)
+    (damaged / "saved_model.pb").write_bytes(b"garbage")
+    _, _, blessing, name = evaluate(
+        tmp_path / "run", examples, made["good"], baseline=damaged.parent, resamples=0
+    )
+    assert name == "NOT_BLESSED"
+    (reason,) = blessing["reasons"]
+    assert "cannot be compared with" in reason and "cannot be loaded" in reason
+
+
 @pytest.mark.slow
 def test_no_result_depends_on_the_number_of_workers_or_who_comes_first(examples, made, tmp_path):
     digests = []

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import DataError, PipelineError, UsageError
 from pipeline.serving import configs, labels, push, versions
 from tests.pipeline.serving.models import saved_model
 
@@ -145,6 +145,26 @@ def test_keep_last_spares_the_highest_the_labelled_and_those_that_servers_still_
     assert pushed.removed == (1, 2, 3, 4)
     assert versions.versions(base) == [5, 6, 7]
     assert not list(base.glob(".tmp-*"))
+
+
+def test_a_damaged_version_is_not_rolled_back_to(base, model):
+    for content in "abc":
+        push.push(model(content), base)
+    (base / "2/variables/part-0").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"/2: is damaged"):
+        push.rollback(base)
+    assert versions.versions(base) == [1, 2, 3]
+    assert push.rollback(base, to=1)[0].number == 4
+
+
+def test_no_version_gets_a_number_that_servers_do_not_know(base, model):
+    push.push(model("a"), base)
+    push.push(model("b"), base)
+    (base / str(2**63 - 1)).mkdir()
+    for act in (lambda: push.push(model("c"), base), lambda: push.rollback(base, to=1)):
+        with pytest.raises(DataError, match="the greatest number that TF Serving knows"):
+            act()
+    assert versions.versions(base) == [1, 2, 2**63 - 1]
 
 
 def test_keep_last_leaves_what_is_no_model(base, model):
