@@ -1,6 +1,7 @@
 """Parts of a split by a feature of the examples: by its values, or by where a number lies."""
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def divide(
     rest is one together. What all examples share gives no slice.
 
     Args:
-        features: Name to the value of each example; None where an example has none.
+        features: Name to the value of each example; None or NaN where an example has none.
         slices: Feature to a number of parts, or to edges in ascending order.
         present: The features that records of the split have, for the error.
 
@@ -76,7 +77,7 @@ def divide(
     without: list[str] = []
     for feature, bins in slices.items():
         values = features.get(feature, ())
-        there = np.array([i for i, value in enumerate(values) if value is not None], np.int64)
+        there = np.array([i for i, value in enumerate(values) if _is_known(value)], np.int64)
         if not len(there) and feature not in KNOWN:
             raise DataError(
                 f"evaluator.slices: no record has the feature {feature!r}; there are "
@@ -97,6 +98,10 @@ def divide(
             continue
         parts += [Part(feature, name, there[inside]) for name, inside in found]
     return parts, without
+
+
+def _is_known(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
 def _of_numbers(values: np.ndarray, bins: Bins) -> list[tuple[str, np.ndarray]]:

@@ -61,3 +61,13 @@ def test_edges_that_read_the_same_are_written_out():
 def test_members_ascend():
     parts, _ = slices.divide({"x": [3, 1, 2, 3, 1]}, {"x": 2}, ())
     assert all((np.diff(part.members) > 0).all() for part in parts)
+
+
+def test_what_is_not_a_number_lies_in_no_slice():
+    values = [float("nan"), None, *map(float, range(8))]
+    parts, without = slices.divide({"weight": values}, {"weight": 2}, ())
+    assert [(part.name, part.members.tolist()) for part in parts] == [
+        ("below 4", [2, 3, 4, 5]),
+        ("from 4", [6, 7, 8, 9]),
+    ]
+    assert without == []
