@@ -117,10 +117,13 @@ class Pushes(RuleBasedStateMachine):
             self.canary = max(self.canary, number)
 
     def in_service(self):
-        return {*self.stable, self.canary} - {None}
+        return list(self.stable), self.canary
 
     def withdraw(self, before):
-        left = before - self.in_service()
+        stable, canary = before
+        left = {*stable} - {*self.stable}
+        # What was replaced by going back is withdrawn, also where it may be gone back to.
+        left |= {*stable[-1:]} - {*self.stable[-1:]} | ({canary} - {None, self.canary})
         self.withdrawn |= {self.contents[number] for number in left}
         if self.stable:
             self.withdrawn.discard(self.contents[self.stable[-1]])
