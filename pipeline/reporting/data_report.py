@@ -66,6 +66,7 @@ def _content(data: Data, fetch: Fetch) -> dict[str, Any]:
     sample = pictures.sample(data.examples, data.contents, _LIMITS["classes"], _STRIP)
     sizes = {(width, height) for _, width, height in sample.sizes}
     return {
+        "splits": list(data.contents.splits),
         "rows": rows,
         "account": sections.total(rows) if data.fates is not None else None,
         "skyline": charts.skyline(row.fate.written for row in rows),
