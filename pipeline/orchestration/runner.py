@@ -128,7 +128,8 @@ def _execute_node(
 
 def _used(execution: store.Execution, executions: store.Store, cached: bool) -> Result:
     """Returns what `execution` contributes to this run, and records that it does."""
-    executions.use(execution)
+    if cached:
+        executions.use(execution)
     return _result(execution, cached)
 
 
@@ -152,7 +153,7 @@ def _run(
     sources = node.inputs | node.history
     for input_key, artifact in inputs.items():
         _require_unchanged(artifact, sources[input_key][0], node.name)
-    execution = executions.begin(node.name, key, dependencies)
+    execution = executions.begin(node.name, key, dependencies, inputs)
     try:
         outputs = {
             output: Artifact(kind, executions.staging(execution, output))

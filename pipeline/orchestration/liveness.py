@@ -1,0 +1,34 @@
+"""Which executions and runs are alive: a file each, locked for as long as its process lives."""
+
+import fcntl
+import os
+from pathlib import Path
+
+
+class Locks:
+    """The locks that this process holds in a folder; the system frees them when it dies.
+
+    Args:
+        folder: Made when the first lock is taken.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._held: dict[str, int] = {}
+
+    def take(self, name: str) -> bool:
+        """Takes the lock `name`; False where somebody, perhaps this process, holds it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._folder / name, os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._held[name] = descriptor
+        return True
+
+    def free(self, name: str) -> None:
+        """Frees the lock `name`, which this process holds, and removes its file."""
+        (self._folder / name).unlink(missing_ok=True)
+        os.close(self._held.pop(name))
