@@ -285,7 +285,10 @@ def main() -> None:
     except TyperException as error:
         code = _complain(_explain(error), error.exit_code)
     except PipelineError as error:
-        code = _complain(str(error), error.exit_code, debug)
+        *others, last = getattr(error, "lines", (str(error),))
+        for line in others:
+            _complain(line, error.exit_code)
+        code = _complain(last, error.exit_code, debug)
     except BrokenPipeError:
         # Whoever read the output has gone; Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

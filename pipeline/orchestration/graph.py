@@ -18,6 +18,7 @@ from pipeline.components import (
 )
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
+from pipeline.orchestration import custom
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,11 @@ class Node:
 
 
 def build(config: RunConfig) -> list[Node]:
-    """Returns the nodes of the run that `config` describes, each behind those it depends on."""
+    """Returns the nodes of the run that `config` describes, each behind those it depends on.
+
+    Raises:
+        graphlib.CycleError: Components wait for each other.
+    """
     examples = ("ExampleGen", "examples")
     schema = ("SchemaGen", "schema")
     statistics = ("StatisticsGen", "statistics")
@@ -86,7 +91,7 @@ def build(config: RunConfig) -> list[Node]:
             },
         ),
     )
-    return order(nodes)
+    return order(tuple(custom.held_back((*nodes, *custom.nodes(config)), config)))
 
 
 def _evaluator(config: RunConfig) -> evaluator.Parameters:
