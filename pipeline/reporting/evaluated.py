@@ -16,6 +16,7 @@ from pipeline.evaluation.comparison import Compared, Rule
 from pipeline.evaluation.predictions import FILE_NAME
 from pipeline.evaluation.thresholds import Check
 from pipeline.evaluation.verdict import Verdict
+from pipeline.reporting import reading
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,7 @@ def _confusion(path: Path, classes: tuple[str, ...]) -> list[tuple[int, int, int
 
 
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: missing; run the Evaluator again") from None
-    except ValueError:
-        raise DataError(f"{path}: not JSON; run the Evaluator again") from None
+    found = reading.json_file(path)
+    if found is None:
+        raise DataError(f"{path}: missing; run the Evaluator again")
+    return found
