@@ -28,6 +28,11 @@ class Locks:
         self._held[name] = descriptor
         return True
 
+    @property
+    def held(self) -> list[str]:
+        """The names of the locks that this object holds."""
+        return list(self._held)
+
     def free(self, name: str) -> None:
         """Frees the lock `name`, which this process holds, and removes its file."""
         (self._folder / name).unlink(missing_ok=True)

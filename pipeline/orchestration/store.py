@@ -209,6 +209,12 @@ class Store:
         """Removes what `execution` wrote and records that it ended as `state`."""
         return self._ended(execution, state, error=error)
 
+    def abandon_open(self) -> None:
+        """Ends the executions that this object has begun and that a stopped run left behind."""
+        numbers = [int(name) for name in self._locks.held if name.isdecimal()]
+        for execution in self.executions(numbers).values():
+            self.abandon(execution, CANCELED, "stopped with its run")
+
     def state(self, component: str, key: str) -> Path:
         """Returns where executions of `component` under `key` keep what the next one may need."""
         return self.root / component / _SYSTEM / "stateful_working_dir" / key
