@@ -58,7 +58,7 @@ function measure(frame) {
   }
   const root = page.documentElement;
   return { width: root.scrollWidth, window: root.clientWidth, height: root.scrollHeight, texts, faint,
-           paper: luminance(colour(window.getComputedStyle(page.body).backgroundColor)) };
+           paper: luminance(behind(page.body, window)) };
 }
 addEventListener("load", () => {
   document.title = JSON.stringify([...document.querySelectorAll("iframe")].map(measure));
@@ -110,3 +110,11 @@ def measure(page: Path, widths: tuple[int, ...], folder: Path, dark: bool = Fals
     done = _run(folder, *([DARK] if dark else []), "--dump-dom", outer.as_uri())
     (title,) = re.findall(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[:1]
     return json.loads(title)
+
+
+def screenshot(page: Path, width: int, height: int, folder: Path, dark: bool = False) -> Path:
+    """Returns a PNG of the top of a page."""
+    picture = folder / f"{'dark' if dark else 'light'}.png"
+    size = (f"--window-size={width},{height}", f"--screenshot={picture}")
+    _run(folder, *([DARK] if dark else []), *size, page.as_uri())
+    return picture
