@@ -1,9 +1,10 @@
 """What the files of an evaluation say, for pages that are drawn long after it was made."""
 
+import contextlib
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def read(root: Path) -> Evaluated:
     found = _json(root / output.METRICS)
     calibration = _json(root / output.CALIBRATION)
     parts = _json(root / output.SLICES)
-    try:
+    with _in_this_form(root):
         intervals, per_class = found["intervals"], found["per_class"]
         return Evaluated(
             classes=tuple(per_class),
@@ -114,10 +115,6 @@ def read(root: Path) -> Evaluated:
             without=(),
             sampling=Sampling(intervals["resamples"], intervals["confidence"], intervals["seed"]),
         )
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{root}: not an evaluation of this version ({error}); run the Evaluator again"
-        ) from None
 
 
 def verdict(blessing: Path) -> Verdict:
@@ -128,21 +125,22 @@ def verdict(blessing: Path) -> Verdict:
     """
     path = next((path for path in sorted(blessing.glob("*BLESSED"))), blessing / "BLESSED")
     found = _json(path)
-    comparison = found["comparison"]
-    compared, rule = comparison["result"], comparison["rule"]
-    if compared is not None:
-        # JSON has no infinity.
-        low, high = compared["interval"]
-        bounds = (-math.inf if low is None else low, math.inf if high is None else high)
-        compared = Compared(**{**compared, "interval": bounds})
-    return Verdict(
-        tuple(found["reasons"]),
-        tuple(Check(**check) for check in found["checks"]),
-        compared,
-        comparison["baseline"] or "",
-        comparison["note"],
-        Rule(**rule) if rule else None,
-    )
+    with _in_this_form(blessing):
+        comparison = found["comparison"]
+        compared, rule = comparison["result"], comparison["rule"]
+        if compared is not None:
+            # JSON has no infinity.
+            low, high = compared["interval"]
+            bounds = (-math.inf if low is None else low, math.inf if high is None else high)
+            compared = Compared(**{**compared, "interval": bounds})
+        return Verdict(
+            tuple(found["reasons"]),
+            tuple(Check(**check) for check in found["checks"]),
+            compared,
+            comparison["baseline"] or "",
+            comparison["note"],
+            Rule(**rule) if rule else None,
+        )
 
 
 def worst(root: Path, most: int) -> list[Wrong]:
@@ -151,23 +149,42 @@ def worst(root: Path, most: int) -> list[Wrong]:
     Args:
         root: The directory of a ModelEvaluation artifact.
         most: How many at most.
+
+    Raises:
+        DataError: `predictions.jsonl` is missing or damaged.
     """
     kept = {path.stem.rsplit("_", 1)[-1]: path for path in (root / output.MISTAKES).glob("*")}
-    found = []
-    if kept:
-        with (root / FILE_NAME).open(encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                path = kept.get(row["key"][:8])
-                if path and row["predicted"] != row["class"]:
-                    found.append((row, path))
-    found.sort(key=lambda item: (-item[0]["score"], item[0]["key"]))
-    return [
-        Wrong(
-            row["filename"], row["class"], row["predicted"], row["score"], row["probability"], path
-        )
-        for row, path in found[:most]
-    ]
+    if not kept:
+        return []
+    with _in_this_form(root), (root / FILE_NAME).open(encoding="utf-8") as lines:
+        rows = [row for row in map(json.loads, lines) if row["key"][:8] in kept]
+        found = [
+            Wrong(
+                row["filename"],
+                row["class"],
+                row["predicted"],
+                row["score"],
+                row["probability"],
+                kept[row["key"][:8]],
+            )
+            for row in sorted(rows, key=lambda row: (-row["score"], row["key"]))
+            if row["predicted"] != row["class"]
+        ]
+    return found[:most]
+
+
+@contextlib.contextmanager
+def _in_this_form(root: Path) -> Iterator[None]:
+    """Makes a DataError of a file that is missing, and of what is not as the Evaluator writes it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename}: missing; run the Evaluator again") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{root}: not as this version writes it ({type(error).__name__}: {error}); run the "
+            "Evaluator again"
+        ) from None
 
 
 def _figures(found: Mapping[str, Any] | None) -> dict[str, Figure]:

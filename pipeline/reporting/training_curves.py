@@ -121,7 +121,7 @@ def _chart(title: str, name: str, lines: Mapping[str, Points], steps_per_epoch: 
     low, high = min(values), max(values)
     doublings = name == "loss" and low > 0 and high / low > _WIDE
     if name == "accuracy":
-        high = 1.0
+        low, high = min(low, 0.9), 1.0
     elif not doublings:
         low = min(low, 0.0)
     room = 0.0 if doublings else 0.04 * (high - low)
