@@ -17,7 +17,7 @@ from pipeline.reporting import evaluation, reading
 from pipeline.reporting.evaluated import Evaluated
 from pipeline.reporting.evaluation import figure, interval
 from pipeline.reporting.gather import Data
-from pipeline.reporting.page import number
+from pipeline.reporting.page import count, number
 from pipeline.reporting.training_curves import Course
 
 NOT_STATED = "not stated"
@@ -178,9 +178,10 @@ def _recipe(known: Known) -> Iterator[tuple[str, str]]:
         return
     yield "recipe", f"{recipe['name']} ({recipe['reference']})"
     steps, images = number(settings["steps"]), number(settings["batch_size"])
-    yield "length", f"{number(recipe['epochs'])} epochs, {steps} steps of {images} images"
+    yield "length", f"{count(recipe['epochs'], 'epoch')}, {steps} steps of {images} images"
     yield "optimizer", f"{recipe['optimizer']}, learning rate {recipe['learning_rate']:g}"
-    yield "schedule", f"{recipe['schedule']} after {recipe['warmup_epochs']:g} epochs of warmup"
+    warmup = count(recipe["warmup_epochs"], "epoch")
+    yield "schedule", f"{recipe['schedule']} after {warmup} of warmup"
     yield "regularisation", _changed(recipe, _REGULARISATION)
     yield "augmentation", _changed(recipe, _AUGMENTATION)
     precision = settings["precision"]["policy"]
@@ -228,7 +229,7 @@ def _limits_of_data(data: Data) -> Iterator[str]:
         ranked = sorted(train.class_counts.items(), key=lambda item: (item[1], item[0]))
         (least, few), (most, many) = ranked[0], ranked[-1]
         yield (
-            f"The smallest class to learn from is {least!r} with {number(few)} images; the "
+            f"The smallest class to learn from is {least!r} with {count(few, 'image')}; the "
             f"largest, {most!r}, has {number(many)}."
         )
     if sizes := _sizes(data):
@@ -240,8 +241,8 @@ def _limits_of_data(data: Data) -> Iterator[str]:
         and _TEST in (entry["split"], entry["other_split"])
     ]:
         yield (
-            f"{number(len(crossing))} images of test equal or resemble images of another split, "
-            "which makes the figures look better than they are."
+            f"Test and another split share {count(len(crossing), 'image')}, equal or alike, which "
+            "makes the figures look better than they are."
         )
     if waived := [entry["name"] for entry in data.anomalies or () if entry["waived"]]:
         yield f"Anomalies of the data that a person let pass: {', '.join(waived)}."
@@ -250,7 +251,7 @@ def _limits_of_data(data: Data) -> Iterator[str]:
 def _limits_of_test(found: Evaluated) -> Iterator[str]:
     accuracy = found.figures[metrics.ACCURACY]
     groups = f", {number(found.units)} independent groups" if found.units < found.examples else ""
-    size = f"The figures rest on {number(found.examples)} images{groups}"
+    size = f"The figures rest on {count(found.examples, 'image')}{groups}"
     if accuracy.interval:
         low, high = accuracy.interval
         yield (
@@ -264,13 +265,13 @@ def _limits_of_test(found: Evaluated) -> Iterator[str]:
 def _weak_classes(found: Evaluated) -> Iterator[str]:
     known = [(own["recall"], text) for text, own in found.per_class.items() if own["examples"]]
     if without := len(found.per_class) - len(known):
-        yield f"{number(without)} classes have no image in the test split: nothing is known of them."
+        yield f"Nothing is known of classes without an image in the test split: {number(without)}."
     if len(known) > 1:
         recall, text = min(known)
         own = found.per_class[text]
         yield (
             f"The class it finds least often is {text!r}: {figure(recall)} of "
-            f"{number(own['examples'])} images (from {interval(own['recall_interval'])})."
+            f"{count(own['examples'], 'image')} (from {interval(own['recall_interval'])})."
         )
     pairs = [(count, true, said) for true, said, count in found.confusion if true != said]
     if pairs:
@@ -294,7 +295,7 @@ def _weak_slices(found: Evaluated) -> Iterator[str]:
         own = part.figures[metrics.ACCURACY]
         yield (
             f"Weaker where {part.feature} is {part.name}: accuracy {figure(own.value)} (from "
-            f"{interval(own.interval)}) on {number(part.examples)} images."
+            f"{interval(own.interval)}) on {count(part.examples, 'image')}."
         )
 
 
