@@ -1,6 +1,7 @@
 """The configuration of a run: typed, validated, read from YAML with overrides."""
 
 import graphlib
+import re
 from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
 from importlib import resources
 from pathlib import Path
@@ -20,7 +21,7 @@ from pipeline.components.statistics_gen import Parameters as StatisticsGenParame
 from pipeline.components.trainer import Parameters as TrainerParameters
 from pipeline.errors import UsageError, UsageErrors
 from pipeline.orchestration import custom
-from pipeline.parameters import Positive, parameters
+from pipeline.parameters import NonNegative, Positive, parameters
 
 DEFAULT = "digits"
 
@@ -36,6 +37,10 @@ class RunConfig:
         name: Name of the pipeline and of the model that it pushes.
         root: Directory below which artifacts are kept; the run uses `<root>/<name>`.
         workers: The number of processes that read images; no result depends on it.
+        max_parallel: How many components may run at once, where they do not wait for each other;
+            None for two, or one on one core.
+        retries: How often a component is tried again after a failure: one number for all, or
+            component to number. What refuses, or is wrongly used, is not tried again.
         example_gen: Where the images come from and how they are split.
         statistics_gen: Parameters of StatisticsGen.
         schema_gen: Parameters of SchemaGen.
@@ -50,6 +55,8 @@ class RunConfig:
     name: Name
     root: Path = Path("runs")
     workers: Positive = 1
+    max_parallel: Positive | None = None
+    retries: NonNegative | dict[str, NonNegative] = 0
     example_gen: ExampleGenParameters
     statistics_gen: StatisticsGenParameters = Field(default_factory=StatisticsGenParameters)
     schema_gen: SchemaGenParameters = Field(default_factory=SchemaGenParameters)
@@ -117,6 +124,31 @@ def validate(values: Mapping[str, Any], source: str) -> RunConfig:
         UsageError: A key or value is wrong.
     """
     return _validate(Origin(source, dict(values)), Path.cwd())
+
+
+def check(text: str, source: str) -> RunConfig:
+    """Returns the configuration that a YAML text is.
+
+    Args:
+        text: The YAML.
+        source: What error messages call it.
+
+    Raises:
+        UsageError: It is none.
+    """
+    marked = marks.read(text, source)
+    return _validate(Origin(source, marked.values, marked.lines), None)
+
+
+def name_of(data: str) -> str:
+    """Returns a name for the model of other data, lest it becomes a version of the default's."""
+    path = data.removeprefix("tfds:")
+    if "://" not in data and path == data:
+        path = str(Path(data).absolute())
+    # A pattern such as `{SPAN}` or `*.tfrecord` names nothing.
+    named = [part for part in path.split("/") if part and not set(part) & set("{}*?[]")]
+    last = re.sub(r"\.(csv|tsv|jsonl|tfrecord)$", "", named[-1]) if named else ""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", last).lstrip("_.-") or "data"
 
 
 def _validate(origin: Origin, folder: Path | None, wrong: Sequence[Complaint] = ()) -> RunConfig:

@@ -36,14 +36,14 @@ class Options:
             component to number. What refuses, or is wrongly used, is not tried again.
         config: The effective configuration, as JSON values.
         command: The command line that makes the run again.
-        ended: Called with the store and the number of the run when that is over, however it ended.
+        ended: Called when the run is over with the store, its number and the state that it ended in.
     """
 
     max_parallel: int | None = None
     retries: int | Mapping[str, int] = 0
     config: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
-    ended: Callable[[store.Store, int], None] = lambda executions, run: None
+    ended: Callable[[store.Store, int, str], None] = lambda executions, run, state: None
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -80,8 +80,8 @@ def execute(
     chosen = nodes if isinstance(nodes, Selection) else Selection(tuple(nodes))
     files.require_writable(root, "root")
     executions = store.Store(root)
-    _check(chosen.nodes, executions)
     given = _required(chosen, Job(name, executions, view))
+    _check(chosen.nodes, executions)
     graph = [(node.name, depends_on(node)) for node in chosen.nodes]
     run = executions.begin_run(name, graph, options.config, options.command, provenance.commit())
     state, error = store.FAILED, ""
@@ -104,7 +104,7 @@ def execute(
         raise
     finally:
         _end(executions, run, state, error, view)
-        options.ended(executions, run)
+        options.ended(executions, run, state)
     return results
 
 
@@ -240,7 +240,7 @@ def _required(chosen: Selection, job: Job) -> dict[str, store.Execution]:
     found: dict[str, store.Execution] = {}
     missing: dict[str, str] = {}
     for node in chosen.nodes:
-        if node.name not in chosen.required or not missing.keys().isdisjoint(depends_on(node)):
+        if node.name not in chosen.required or not found.keys() >= set(depends_on(node)):
             continue
         results = {name: step.result_of(execution) for name, execution in found.items()}
         inputs = step.inputs_of(node, job.executions, results)

@@ -350,6 +350,23 @@ class Store:
                     return history.executions(connection, self.root, [number])[number]
         return None
 
+    def maker(self, content: str) -> Execution | None:
+        """Returns the newest execution that wrote an artifact of this digest, or None."""
+        if not self.exists:
+            return None
+        with self.database.reading() as connection:
+            (number,) = connection.execute(
+                "SELECT max(Execution.id) FROM ArtifactProperty AS Own "
+                "JOIN Event ON Event.artifact_id = Own.artifact_id AND Event.type = ? "
+                "JOIN Execution ON Execution.id = Event.execution_id "
+                "AND Execution.last_known_state = ? "
+                "WHERE Own.name = 'digest' AND Own.string_value = ?",
+                (rows.OUTPUT, rows.STATES.index(COMPLETE), content),
+            ).fetchone()
+            if number is None:
+                return None
+            return history.executions(connection, self.root, [number])[number]
+
     def executions(self, numbers: Iterable[int]) -> dict[int, Execution]:
         """Returns executions by their numbers; those that are unknown are left out."""
         if not self.exists:

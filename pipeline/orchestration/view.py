@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console, Group
@@ -110,6 +111,13 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def relative(path: Path) -> Path:
+    """Returns `path` relative to the working directory when it lies below it."""
+    # Not resolved: the interpreter of a virtual environment is a link to another one.
+    absolute = path.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
 class Remaining:
     """Estimates the time left from the progress reported so far.
 
@@ -130,7 +138,7 @@ class Remaining:
         return f"{format_seconds((now - begin) * (total - done) / (done - before))} left"
 
 
-class Plain:
+class Plain(contextlib.nullcontext):
     """Plain lines, one when something has happened, and every ten seconds while it goes on.
 
     A line about another component than that of the last heading begins with its name.
@@ -141,6 +149,7 @@ class Plain:
     """
 
     def __init__(self, console: Console, components: list[str]):
+        super().__init__(self)
         self._console = console
         self._components = components
         self._printed = dict.fromkeys(components, 0.0)
