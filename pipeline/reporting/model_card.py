@@ -273,12 +273,13 @@ def _weak_classes(found: Evaluated) -> Iterator[str]:
             f"The class it finds least often is {text!r}: {figure(recall)} of "
             f"{count(own['examples'], 'image')} (from {interval(own['recall_interval'])})."
         )
-    pairs = [(count, true, said) for true, said, count in found.confusion if true != said]
+    pairs = [(times, true, said) for true, said, times in found.confusion if true != said]
     if pairs:
-        count, true, said = max(pairs, key=lambda pair: (pair[0], -pair[1], -pair[2]))
+        times, true, said = max(pairs, key=lambda pair: (pair[0], -pair[1], -pair[2]))
+        whole = found.per_class[found.classes[true]]["examples"]
         yield (
             f"Most often it takes {found.classes[true]!r} for {found.classes[said]!r}: "
-            f"{number(count)} of {number(found.per_class[found.classes[true]]['examples'])} images."
+            f"{number(times)} of {count(whole, 'image')}."
         )
 
 
