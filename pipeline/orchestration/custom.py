@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import is_pydantic_dataclass
@@ -51,6 +51,10 @@ BUILT_IN: dict[str, ModuleType] = {
     "InfraValidator": infra_validator,
     "Pusher": pusher,
 }
+
+_PROJECT = ("pipeline", "keras_resnet")
+# A folder of virtual environments, which may lie beside the configuration.
+_INSTALLED = "site-packages"
 
 # What a module may offer beside its function, and the graph asks for.
 _OFFERED = ("check", "CACHEABLE", "RESUMABLE")
@@ -95,10 +99,54 @@ class NoParameters:
     """What a component runs with whose module has no `Parameters`."""
 
 
+class _Beside:
+    """The folder of the configuration, in which modules are sought, and what was loaded from it.
+
+    Where another configuration follows in the same process, or a module was edited, what was loaded
+    before does not pass for what lies there now.
+    """
+
+    folder: Path | None = None
+    added: bool = False
+    # Module to the digest of its source.
+    loaded: ClassVar[dict[str, str]] = {}
+
+
 def seek_in(folder: Path) -> None:
-    """Has modules sought in `folder` too, after everywhere else, in this process."""
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+    """Has modules sought in `folder` too, after everywhere else, until another follows."""
+    changed = (_digest(name) != digest for name, digest in _Beside.loaded.items())
+    if folder != _Beside.folder or any(changed):
+        for name in _Beside.loaded:
+            sys.modules.pop(name, None)
+        _Beside.loaded.clear()
+        importlib.invalidate_caches()
+    if folder != _Beside.folder:
+        if _Beside.added and str(_Beside.folder) in sys.path:
+            sys.path.remove(str(_Beside.folder))
+        _Beside.folder, _Beside.added = folder, str(folder) not in sys.path
+        if _Beside.added:
+            sys.path.append(str(folder))
+
+
+def _import(name: str) -> ModuleType:
+    before = set(sys.modules)
+    module = importlib.import_module(name)
+    for new in set(sys.modules) - before:
+        file = getattr(sys.modules[new], "__file__", None)
+        if (
+            file
+            and _Beside.folder in Path(file).parents
+            and new.partition(".")[0] not in _PROJECT
+            and _INSTALLED not in Path(file).parts
+        ):
+            _Beside.loaded[new] = _digest(new)
+    return module
+
+
+def _digest(name: str) -> str | None:
+    """Returns the SHA-256 of the source of a module that is loaded, or None where it is gone."""
+    file = Path(getattr(sys.modules.get(name), "__file__", None) or "")
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def nodes(config: "RunConfig") -> list["Node"]:
@@ -177,10 +225,6 @@ def _kind(module: ModuleType) -> Any:
     return getattr(module, "Parameters", NoParameters)
 
 
-# Module to the digest of the source that this process has loaded.
-_loaded: dict[str, str] = {}
-
-
 def _load(component: Component) -> tuple[ModuleType, Callable]:
     """Returns the module of a component and its function.
 
@@ -189,7 +233,7 @@ def _load(component: Component) -> tuple[ModuleType, Callable]:
     """
     name, _, function_name = component.function.partition(":")
     try:
-        module = importlib.import_module(name)
+        module = _import(name)
     except (Exception, SystemExit) as error:  # noqa: BLE001  it is a program of somebody's own
         if isinstance(error, ModuleNotFoundError) and name.startswith(f"{error.name}"):
             raise UsageError(
@@ -198,10 +242,6 @@ def _load(component: Component) -> tuple[ModuleType, Callable]:
         raise UsageError(
             f"the module {name!r} cannot be imported: {type(error).__name__}: {error}"
         ) from None
-    if file := getattr(module, "__file__", None):
-        digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        if _loaded.setdefault(name, digest) != digest:
-            raise UsageError(f"{file} was edited since this process loaded it; start again")
     function = getattr(module, function_name, None)
     if not callable(function):
         known = [n for n, found in vars(module).items() if inspect.isfunction(found)]

@@ -4,7 +4,7 @@ import subprocess
 from dataclasses import fields
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline import config
@@ -235,6 +235,7 @@ PIECES = (
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
