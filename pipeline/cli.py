@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from pipeline.commands import models, options, runs
+from pipeline.commands import compile as compilation
+from pipeline.commands import init, models, options, runs
 from pipeline.errors import PipelineError, UsageError
 
 # Nothing heavy is imported up here: `--help` has to answer at once.
@@ -214,6 +215,8 @@ def doctor(
 
 models.register(app)
 runs.register(app)
+init.register(app)
+compilation.register(app)
 
 
 def main() -> None:
