@@ -11,7 +11,8 @@ import typer
 from typer.exceptions import TyperException
 
 from pipeline.commands import compile as compilation
-from pipeline.commands import init, models, options, runs
+from pipeline.commands import init, lineage, models, options, runs
+from pipeline.commands import report as drawing
 from pipeline.errors import PipelineError, UsageError
 
 # Nothing heavy is imported up here: `--help` has to answer at once.
@@ -215,8 +216,10 @@ def doctor(
 
 models.register(app)
 runs.register(app)
+lineage.register(app)
 init.register(app)
 compilation.register(app)
+drawing.register(app)
 
 
 def main() -> None:

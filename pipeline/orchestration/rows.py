@@ -26,6 +26,18 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
+def numbers(connection: sqlite3.Connection, query: str, *values: Any) -> set[int]:
+    """Returns the first column of what a query finds.
+
+    Args:
+        connection: To the tables.
+        query: The query.
+        values: Its parameters; a set or a list stands for a JSON array.
+    """
+    given = [json.dumps(list(v)) if isinstance(v, set | list) else v for v in values]
+    return {number for (number,) in connection.execute(query, given)}
+
+
 def type_id(connection: sqlite3.Connection, kind: int, name: str) -> int:
     """Returns the number of a type, which is made where it is new."""
     found = known_type(connection, kind, name)

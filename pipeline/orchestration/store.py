@@ -14,14 +14,14 @@ import fcntl
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline import files
-from pipeline.errors import DataError, UsageError
-from pipeline.orchestration import database, history, rows
+from pipeline.errors import DataError
+from pipeline.orchestration import history, rows
 from pipeline.orchestration.artifact import Artifact, Outcome
 from pipeline.orchestration.fingerprint import digest
 from pipeline.orchestration.history import (
@@ -35,6 +35,7 @@ from pipeline.orchestration.history import (
     Step,
 )
 from pipeline.orchestration.liveness import Locks
+from pipeline.orchestration.reader import SYSTEM, Reader, own_key
 
 __all__ = [
     "CACHED",
@@ -48,8 +49,6 @@ __all__ = [
     "Store",
 ]
 
-_SYSTEM = ".system"
-_OWN = ("parameters", "code", "libraries")
 _DIED = "its process died"
 
 
@@ -57,7 +56,7 @@ class _RemovedError(DataError):
     """An artifact was removed since it was found."""
 
 
-class Store:
+class Store(Reader):
     """The executions and the artifacts below one pipeline root.
 
     Threads and processes may use one root at once: every change of the records is one short
@@ -71,15 +70,9 @@ class Store:
     """
 
     def __init__(self, root: Path):
-        self.root = root.absolute()
-        self.database = database.Database(self.root / _SYSTEM / "metadata.sqlite")
-        self._staging = self.root / _SYSTEM / "staging"
-        self._locks = Locks(self.root / _SYSTEM / "running")
-
-    @property
-    def exists(self) -> bool:
-        """Whether anything was ever recorded below the root."""
-        return self.database.path.is_file()
+        super().__init__(root)
+        self._staging = self.root / SYSTEM / "staging"
+        self._locks = Locks(self.root / SYSTEM / "running")
 
     def begin_run(
         self,
@@ -129,25 +122,6 @@ class Store:
         finally:
             self._locks.free(f"run-{number}")
 
-    def runs(self, last: int | None = None) -> list[Run]:
-        """Returns the runs, the oldest first; only the newest `last`, if given."""
-        if not self.exists:
-            return []
-        with self.database.reading() as connection:
-            return history.runs(connection, self.root, None, last)
-
-    def run(self, number: int) -> Run:
-        """Returns the run `number`.
-
-        Raises:
-            UsageError: There is none.
-        """
-        if self.exists:
-            with self.database.reading() as connection:
-                if found := history.runs(connection, self.root, [number], None):
-                    return found[0]
-        raise UsageError(f"run {number}: {self.root} knows no such run; `runs` shows them")
-
     def begin(
         self,
         component: str,
@@ -176,7 +150,7 @@ class Store:
             # Whoever sees the execution has to see that it lives.
             self._locks.take(str(number))
             kept = {name: value for name, value in dependencies.items() if name != "code"}
-            own = {"key": key, "own": _own(dependencies), "dependencies": kept}
+            own = {"key": key, "own": own_key(dependencies), "dependencies": kept}
             rows.put(connection, "Execution", number, own)
             if code := dependencies.get("code"):
                 context = rows.context_id(connection, history.CODE, digest(code), {"modules": code})
@@ -215,10 +189,6 @@ class Store:
         for execution in self.executions(numbers).values():
             self.abandon(execution, CANCELED, "stopped with its run")
 
-    def state(self, component: str, key: str) -> Path:
-        """Returns where executions of `component` under `key` keep what the next one may need."""
-        return self.root / component / _SYSTEM / "stateful_working_dir" / key
-
     @contextlib.contextmanager
     def alone(self, component: str, key: str, waiting: Callable[[], None]) -> Iterator[None]:
         """Holds the right to execute `component` under `key`; another process may have it first.
@@ -237,76 +207,6 @@ class Store:
                 waiting()
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-    def find(self, component: str, key: str) -> Execution | None:
-        """Returns the newest execution of `component` under `key` that ended well and stands.
-
-        An artifact of which a file is missing, added or of another size does not count.
-        """
-        for execution in self.with_key(component, key):
-            # A refusal may have had a passing cause; whoever runs again wants to know anew.
-            if execution.outcome.refusal is None and stands(execution):
-                return execution
-        return None
-
-    def with_key(self, component: str, key: str) -> Iterator[Execution]:
-        """Yields the complete executions of `component` under `key`, the newest first."""
-        yield from self._complete(
-            component,
-            "JOIN ExecutionProperty AS Own ON Own.execution_id = Execution.id "
-            "AND Own.name = 'key' AND Own.string_value = ?",
-            key,
-        )
-
-    def completed_with(self, component: str, own: dict[str, Any]) -> bool:
-        """Returns whether `component` ever completed with these parameters, code and libraries."""
-        found = self._complete(
-            component,
-            "JOIN ExecutionProperty AS Own ON Own.execution_id = Execution.id "
-            "AND Own.name = 'own' AND Own.string_value = ?",
-            _own(own),
-        )
-        return next(found, None) is not None
-
-    def completed(self, component: str) -> Iterator[Execution]:
-        """Yields the complete executions of `component`, the newest first."""
-        yield from self._complete(component)
-
-    def previous_span(self, component: str, output: str, current: Artifact) -> Artifact | None:
-        """Returns what `component` wrote last for the greatest span before that of `current`.
-
-        Args:
-            component: Name of the component.
-            output: Its output key.
-            current: An artifact of the same kind; one without a span has none before it.
-        """
-        span = current.properties.get("span")
-        if span is None or not self.exists:
-            return None
-        with self.database.reading() as connection:
-            numbers = connection.execute(
-                "SELECT Event.artifact_id FROM Execution "
-                "JOIN Event ON Event.execution_id = Execution.id AND Event.type = ? "
-                "JOIN EventPath ON EventPath.event_id = Event.id AND EventPath.step_key = ? "
-                "JOIN Artifact ON Artifact.id = Event.artifact_id AND Artifact.state = ? "
-                "JOIN ArtifactProperty AS Own ON Own.artifact_id = Artifact.id "
-                "AND Own.name = 'span' AND Own.is_custom_property = 1 AND Own.int_value < ? "
-                "WHERE Execution.type_id = ? AND Execution.last_known_state = ? "
-                "ORDER BY Own.int_value DESC, Execution.id DESC",
-                (
-                    rows.OUTPUT,
-                    output,
-                    rows.LIVE,
-                    span,
-                    rows.known_type(connection, rows.EXECUTION_TYPE, component),
-                    rows.STATES.index(COMPLETE),
-                ),
-            ).fetchall()
-            for (number,) in numbers:
-                artifact = rows.artifacts(connection, self.root, [number])[number]
-                if _stands(artifact):
-                    return artifact
-        return None
 
     def use(self, execution: Execution, run: int | None = None, seconds: float = 0.0) -> bool:
         """Records that a run uses `execution` again; False where its files were removed meanwhile.
@@ -329,50 +229,6 @@ class Store:
         except _RemovedError:
             return False
         return True
-
-    def last_used(self, component: str) -> Execution | None:
-        """Returns the complete execution of `component` that a run made or used last."""
-        if not self.exists:
-            return None
-        with self.database.reading() as connection:
-            numbers = connection.execute(
-                "SELECT max(id) FROM Execution WHERE type_id = ? AND last_known_state IN (?, ?)",
-                (
-                    rows.known_type(connection, rows.EXECUTION_TYPE, component),
-                    rows.STATES.index(COMPLETE),
-                    rows.STATES.index(CACHED),
-                ),
-            )
-            for (number,) in numbers:
-                if number is not None:
-                    used = rows.get(connection, "Execution", [number], names=("used",))
-                    number = used.get(number, {}).get("used", number)
-                    return history.executions(connection, self.root, [number])[number]
-        return None
-
-    def maker(self, content: str) -> Execution | None:
-        """Returns the newest execution that wrote an artifact of this digest, or None."""
-        if not self.exists:
-            return None
-        with self.database.reading() as connection:
-            (number,) = connection.execute(
-                "SELECT max(Execution.id) FROM ArtifactProperty AS Own "
-                "JOIN Event ON Event.artifact_id = Own.artifact_id AND Event.type = ? "
-                "JOIN Execution ON Execution.id = Event.execution_id "
-                "AND Execution.last_known_state = ? "
-                "WHERE Own.name = 'digest' AND Own.string_value = ?",
-                (rows.OUTPUT, rows.STATES.index(COMPLETE), content),
-            ).fetchone()
-            if number is None:
-                return None
-            return history.executions(connection, self.root, [number])[number]
-
-    def executions(self, numbers: Iterable[int]) -> dict[int, Execution]:
-        """Returns executions by their numbers; those that are unknown are left out."""
-        if not self.exists:
-            return {}
-        with self.database.reading() as connection:
-            return history.executions(connection, self.root, numbers)
 
     def close_dead(self) -> None:
         """Records the end of what was running when its process died, and removes what it wrote."""
@@ -460,24 +316,6 @@ class Store:
                 return number
         raise _RemovedError(f"{artifact.uri}: removed by another process; run again")
 
-    def _complete(self, component: str, join: str = "", *values: str) -> Iterator[Execution]:
-        """Yields complete executions of `component`, the newest first, each read when it is due."""
-        if not self.exists:
-            return
-        with self.database.reading() as connection:
-            numbers = connection.execute(
-                f"SELECT Execution.id FROM Execution {join} "
-                "WHERE Execution.type_id = ? AND Execution.last_known_state = ? "
-                "ORDER BY Execution.id DESC",
-                (
-                    *values,
-                    rows.known_type(connection, rows.EXECUTION_TYPE, component),
-                    rows.STATES.index(COMPLETE),
-                ),
-            ).fetchall()
-        for (number,) in numbers:
-            yield self.executions([number])[number]
-
     def _ended(
         self,
         execution: Execution,
@@ -517,20 +355,6 @@ class Store:
                 number = rows.put_artifact(connection, self.root, artifact)
                 rows.put_event(connection, execution.id, number, rows.OUTPUT, key)
                 rows.attribute(connection, execution.id, number)
-
-
-def stands(execution: Execution) -> bool:
-    """Whether the files of all outputs are there, of the sizes that they had."""
-    return all(_stands(artifact) for artifact in execution.outputs.values())
-
-
-def _stands(artifact: Artifact) -> bool:
-    return files.tree_listing(artifact.uri) == artifact.listing
-
-
-def _own(dependencies: Mapping[str, Any]) -> str:
-    """Returns what a component itself brings to its key, as a digest."""
-    return digest({name: dependencies[name] for name in _OWN if name in dependencies})
 
 
 def _outcome(outcome: Outcome | None) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline import files
 from pipeline.orchestration.history import Execution
-from pipeline.orchestration.store import Store, stands
+from pipeline.orchestration.reader import Reader, stands
 
 _SHOWN = 12
 _LONGEST = 60
@@ -14,7 +14,7 @@ _SHORT = 12
 _INDENT = "  "
 
 
-def last(executions: Store, component: str) -> Execution | None:
+def last(executions: Reader, component: str) -> Execution | None:
     """Returns the execution that a component is compared with: the one that was used last."""
     return executions.last_used(component)
 
@@ -26,7 +26,7 @@ def name_of(execution: Execution) -> str:
 
 
 def changes(
-    executions: Store,
+    executions: Reader,
     before: Mapping[str, Any],
     now: Mapping[str, Any],
     sources: Mapping[str, str] | None = None,
@@ -44,19 +44,19 @@ def changes(
     """
     lines = []
     for kind, told in (("parameters", "parameter"), ("external", "outside the graph")):
-        old, new = _flat(before.get(kind)), _flat(now.get(kind))
-        for name in _differing(old, new):
+        old, new = flat(before.get(kind)), flat(now.get(kind))
+        for name in differing(old, new):
             label = f"{told} {name}".rstrip()
-            lines.append(f"{label}: {_value(old, name)} → {_value(new, name)}")
+            lines.append(f"{label}: {shown(old, name)} → {shown(new, name)}")
     lines += _of_inputs(executions, before.get("inputs", {}), now.get("inputs", {}), sources or {})
     old, new = before.get("code") or {}, now.get("code") or {}
-    modules = [f"module {name}: {_edited(old, new, name)}" for name in _differing(old, new)]
+    modules = [f"module {name}: {edited(old, new, name)}" for name in differing(old, new)]
     lines += modules[:_SHOWN]
     if len(modules) > _SHOWN:
         lines.append(f"and {len(modules) - _SHOWN} more modules")
     old, new = before.get("libraries") or {}, now.get("libraries") or {}
-    for name in _differing(old, new):
-        lines.append(f"library {name}: {_value(old, name)} → {_value(new, name)}")
+    for name in differing(old, new):
+        lines.append(f"library {name}: {shown(old, name)} → {shown(new, name)}")
     if before.get("pipeline") != now.get("pipeline"):
         lines.append(f"pipeline: {before.get('pipeline')} → {now.get('pipeline')}")
     return lines
@@ -73,10 +73,13 @@ def stale(execution: Execution) -> Iterator[str]:
 
 
 def _of_inputs(
-    executions: Store, before: Mapping[str, str], now: Mapping[str, str], sources: Mapping[str, str]
+    executions: Reader,
+    before: Mapping[str, str],
+    now: Mapping[str, str],
+    sources: Mapping[str, str],
 ) -> list[str]:
     lines = []
-    for key in _differing(before, now):
+    for key in differing(before, now):
         if key not in before or key not in now:
             lines.append(f"input {key}: {'new' if key in now else 'no longer there'}")
             continue
@@ -92,21 +95,23 @@ def _of_inputs(
     return lines
 
 
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Returns the names of which the values differ, or that are in one of both alone."""
     missing = object()
     names = dict.fromkeys((*old, *new))
     return [name for name in names if old.get(name, missing) != new.get(name, missing)]
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Returns nested mappings as one, with dotted names."""
     if isinstance(value, Mapping) and value:
-        parts = (_flat(part, f"{prefix}{name}.") for name, part in value.items())
+        parts = (flat(part, f"{prefix}{name}.") for name, part in value.items())
         return {name: leaf for part in parts for name, leaf in part.items()}
     return {prefix.removesuffix("."): value}
 
 
-def _value(values: Mapping[str, Any], name: str) -> str:
+def shown(values: Mapping[str, Any], name: str) -> str:
+    """Returns a value in a few characters; digests and long texts are cut."""
     if name not in values:
         return "nothing"
     value = values[name]
@@ -116,7 +121,8 @@ def _value(values: Mapping[str, Any], name: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def _edited(old: Mapping[str, str], new: Mapping[str, str], name: str) -> str:
+def edited(old: Mapping[str, str], new: Mapping[str, str], name: str) -> str:
+    """Returns what became of a module."""
     if name not in old:
         return "imported now"
     return "edited" if name in new else "no longer imported"

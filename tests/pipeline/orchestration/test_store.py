@@ -5,7 +5,7 @@ import time
 import pytest
 
 from pipeline.errors import DataError, PipelineError
-from pipeline.orchestration import store
+from pipeline.orchestration import database, store
 from pipeline.orchestration.artifact import Artifact, Outcome
 
 
@@ -169,7 +169,7 @@ def test_a_database_of_another_version_is_refused(tmp_path):
 
 
 def test_a_database_that_stays_locked_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(store.database, "_BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.2)
     execution = _complete(tmp_path)
     connection = sqlite3.connect(tmp_path / ".system" / "metadata.sqlite", isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
