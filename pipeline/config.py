@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from pipeline import complaints, marks
+from pipeline.card import Card
 from pipeline.complaints import Complaint, Origin
 from pipeline.components.evaluator import Parameters as EvaluatorParameters
 from pipeline.components.example_gen import Parameters as ExampleGenParameters
@@ -50,6 +51,7 @@ class RunConfig:
         infra_validator: How the exported model is tried before it may be pushed.
         pusher: Where it is pushed to.
         components: Components of a person's own that join the graph.
+        card: What a person says of the model in its model card.
     """
 
     name: Name
@@ -68,6 +70,7 @@ class RunConfig:
     infra_validator: InfraValidatorParameters = Field(default_factory=InfraValidatorParameters)
     pusher: PusherParameters = Field(default_factory=PusherParameters)
     components: tuple[custom.Component, ...] = ()
+    card: Card = Field(default_factory=Card)
 
 
 def embedded() -> list[str]:

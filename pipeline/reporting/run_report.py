@@ -168,6 +168,7 @@ def render(store: Store, run: Run, fetch: Fetch | None = None) -> str:
         sample=sample,
         heaps=None if refused is None else sections.heaps(refused, look, _QUARANTINED),
         conflicts=sections.conflicts(refused or (), look),
+        overlaps=sections.overlaps((data and data.overlaps) or (), look),
         **_counts(data),
         course=course,
         curves=training_curves.charts(course) if course else [],

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipeline import api
 from pipeline.errors import PipelineError, UsageError
 from pipeline.reporting import run_report
+from tests.pipeline import builders
 from tests.pipeline.reporting import browser, runs
 
 HOSTILE = '"><script>alert(1)</script>'
@@ -29,7 +31,7 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.html, self.tags, self.links, self.ids, self.open = path.read_text(), [], [], [], []
-        self.parts, self._part = {}, "head"
+        self.parts, self._part, self.images = {}, "head", []
         self.feed(self.html)
 
     def handle_starttag(self, tag, attributes):
@@ -38,6 +40,8 @@ class Page(HTMLParser):
         self.links += [attributes[key] for key in ("src", "href", "action") if key in attributes]
         self.ids += [attributes["id"]] if "id" in attributes else []
         assert not [key for key in attributes if key.startswith("on")]
+        if tag == "img":
+            self.images.append((self._part, attributes["src"]))
         if tag not in ("meta", "img", "br"):
             self.open.append(tag)
         if attributes.get("class") == "part":
@@ -233,6 +237,25 @@ def test_a_page_is_drawn_without_tensorflow(whole, tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+
+
+def test_a_run_leaves_its_page_and_what_a_person_says_of_the_model_runs_nothing_again(tmp_path):
+    folder = builders.image_folder(tmp_path / "pets", images=8)
+    config = {
+        "name": "pets",
+        "root": tmp_path / "runs",
+        "example_gen": {"source": str(folder)},
+        "trainer": {},
+    }
+    api.run(config, to="StatisticsGen")
+    first = Page(tmp_path / "runs" / "pets" / "reports" / "1.html")
+    assert "16 images seen" in first.of("data") and "not stated" in first.of("card")
+    assert [part for part, _ in first.images].count("data") == 12  # six of each class
+    again = api.run(config | {"card": {"data_licence": "CC0 1.0"}}, to="StatisticsGen")
+    assert all(component.cached for component in again.components.values())
+    second = Page(tmp_path / "runs" / "pets" / "reports" / "2.html")
+    assert "of the data CC0 1.0" in second.of("card")
+    assert second.of("graph").count("unchanged") >= 2
 
 
 @pytest.fixture(scope="module")
