@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline import files
-from pipeline.errors import PipelineError, Stopped, UsageError
+from pipeline.errors import PipelineError, Stopped, UsageError, UsageErrors
 from pipeline.orchestration import fingerprint, provenance, step, store
 from pipeline.orchestration.artifact import Artifact, Context
 from pipeline.orchestration.board import Board
@@ -221,14 +221,25 @@ def _check(nodes: Sequence[Node], executions: store.Store) -> None:
 
     Parameters that a component has completed with, on the same code, are not looked at again:
     looking may mean to load TensorFlow.
+
+    Raises:
+        UsageError: Parameters cannot be used; all that cannot are named at once.
     """
+    wrong: list[UsageError] = []
     for node in nodes:
         check = getattr(node.module, "check", None)
         if check is not None and not (
             step.cacheable(node)
             and executions.completed_with(node.name, step.own_dependencies(node))
         ):
-            check(node.parameters)
+            try:
+                check(node.parameters)
+            except UsageError as error:
+                wrong.append(error)
+    if len(wrong) > 1:
+        raise UsageErrors(map(str, wrong))
+    if wrong:
+        raise wrong[0]
 
 
 def _required(chosen: Selection, job: Job) -> dict[str, store.Execution]:
