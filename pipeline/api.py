@@ -100,35 +100,24 @@ def run(
 
     options = runner.Options(
         max_parallel=config.max_parallel,
-        retries=_retries(config),
+        retries=config.retries,
         config=effective(config),
         command=command,
         ended=ended,
     )
     with messages(view):
-        results = runner.execute(
-            chosen, config.name, config.root / config.name, view, config.workers, options
-        )
+        try:
+            results = runner.execute(
+                chosen, config.name, config.root / config.name, view, config.workers, options
+            )
+        except UsageError as error:
+            raise configuration.located(error, config) from error
     return RunResult(config, results, numbers[0])
 
 
 def effective(config: configuration.RunConfig) -> dict[str, Any]:
     """Returns a configuration as JSON values, with everything that was left to defaults."""
     return TypeAdapter(configuration.RunConfig).dump_python(config, mode="json")
-
-
-def _retries(config: configuration.RunConfig) -> int | Mapping[str, int]:
-    """Returns how often components are tried again.
-
-    Raises:
-        UsageError: One of them is none of the graph.
-    """
-    if isinstance(config.retries, Mapping):
-        names = [node.name for node in graph.build(config)]
-        for name in config.retries:
-            if name not in names:
-                raise UsageError(f"retries.{name}: expected one of {', '.join(names)}")
-    return config.retries
 
 
 def _command(

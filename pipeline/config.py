@@ -26,6 +26,10 @@ from pipeline.parameters import NonNegative, Positive, parameters
 
 DEFAULT = "digits"
 
+# What messages of components call a value, and its key.
+_SAID = {"data": "example_gen.source", "destination": "pusher.destination"}
+_ORIGIN = "_origin"
+
 # The name becomes a directory and a model name of TF Serving.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
@@ -143,6 +147,27 @@ def check(text: str, source: str) -> RunConfig:
     return _validate(Origin(source, marked.values, marked.lines), None)
 
 
+def located(error: UsageError, config: RunConfig) -> UsageError:
+    """Returns the error with the line of the file, where it begins with what stands there.
+
+    Args:
+        error: What a component says of its parameters, such as "trainer.model 'x': ...".
+        config: The configuration that they are of.
+    """
+    origin = getattr(config, _ORIGIN, None)
+    if origin is None or not (origin.lines or origin.given):
+        return error
+    lines = []
+    for line in getattr(error, "lines", (str(error),)):
+        word = re.match(r"[\w.]*", line)[0]
+        path = origin.followed(_SAID.get(word, word).split("."))
+        where = origin.complain(path, "").where if path else ""
+        # Options such as --data are named by what the message begins with.
+        named = where and where != complaints.dotted(path)
+        lines.append(f"{where}: {line}" if named else line)
+    return UsageErrors(lines) if len(lines) > 1 else UsageError(*lines)
+
+
 def name_of(data: str) -> str:
     """Returns a name for the model of other data, lest it becomes a version of the default's."""
     path = data.removeprefix("tfds:")
@@ -166,11 +191,14 @@ def _validate(origin: Origin, folder: Path | None, wrong: Sequence[Complaint] = 
     else:
         wrong += custom.complaints(found.components, origin, folder)
         wrong += _unsliced(found, origin)
+        wrong += _retried(found, origin)
         wrong += [] if wrong else _circular(found, origin)
     if len(wrong) == 1:
         raise UsageError(str(wrong[0]))
     if wrong:
         raise UsageErrors(str(one) for one in sorted(wrong))
+    # No part of the configuration: only where it comes from.
+    object.__setattr__(found, _ORIGIN, origin)
     return found
 
 
@@ -198,6 +226,21 @@ def _circular(config: RunConfig, origin: Origin) -> list[Complaint]:
         message = f"components wait for each other: {' -> '.join(circle)}; take out one input"
         return [origin.complain(("components", number), f"components.{number}: {message}")]
     return []
+
+
+def _retried(config: RunConfig, origin: Origin) -> list[Complaint]:
+    """Returns which components are to be tried again and are none."""
+    if not isinstance(config.retries, Mapping):
+        return []
+    known = [*custom.BUILT_IN, *(component.name for component in config.components)]
+    return [
+        origin.complain(
+            ("retries", name),
+            f"retries.{name}: there is no such component; {complaints.suggestion(name, known)}",
+        )
+        for name in config.retries
+        if name not in known
+    ]
 
 
 def _unsliced(config: RunConfig, origin: Origin) -> list[Complaint]:

@@ -23,11 +23,11 @@ class UsageErrors(UsageError):
     """Several of them at once, such as all that is wrong with a configuration.
 
     Args:
-        lines: One line for each.
+        lines: One line for each, or the only one.
     """
 
     def __init__(self, lines: Iterable[str]) -> None:
-        self.lines = tuple(lines)
+        self.lines = (lines,) if isinstance(lines, str) else tuple(lines)
         super().__init__(self.lines)
 
     def __str__(self) -> str:

@@ -70,7 +70,7 @@ def test_help_loads_nothing_heavy(arguments):
         (["run", "--from", "Pusher", "--to", "Trainer"], "Trainer does not depend on Pusher"),
         (["run", "--only", "Pusher", "--to", "Trainer"], "--only Pusher: not together with"),
         (["run", "--only", "Trainer"], "--only Trainer: needs what is not in the store: "),
-        (["run", "--set", "retries.Pshuer=1"], "retries.Pshuer: expected one of ExampleGen, "),
+        (["run", "--set", "retries.Pshuer=1"], "retries.Pshuer: there is no such component"),
         (["run", "--workers", "0"], "workers: input should be greater than or equal to 1"),
         (["run", "--drop-near", "40"], "example_gen.drop_near: input should be less than"),
         (["data-report", "nothing"], "nothing"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline import config
+from pipeline import api, config
 from pipeline.components import trainer
 from pipeline.errors import UsageError, UsageErrors
 from tests.pipeline import builders
@@ -52,6 +52,7 @@ def test_a_file_and_overrides_are_read(tmp_path):
             "evaluator.thresholds.slices.image/sise.accuracy=0.5",
             r"'image/sise' is none of evaluator.slices; did you mean 'image/size'\?",
         ),
+        ("retries={Triner: 1}", "retries.Triner: there is no .* did you mean 'Trainer'?"),
         ("components.0.name=Mine", "components: expected a list; found {'0': {'name': 'Mine'}}"),
         ("trainer.epochs", "expected KEY=VALUE"),
         ("=3", "expected KEY=VALUE"),
@@ -161,6 +162,25 @@ def test_the_command_line_prints_a_line_for_each_and_exits_with_2(tmp_path):
         ["error", "mine.yaml:4"],
     ]
     assert "did you mean 'source'?" in lines[0]
+
+
+def test_what_components_find_is_said_at_once_with_its_line_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "name: mine\nexample_gen:\n  source: nowhere\ntrainer:\n  model: resnet5\n  recipe: he\n"
+    )
+    with pytest.raises(UsageErrors) as caught:
+        api.run(path)
+    data, recipe = caught.value.lines
+    assert data.startswith(f"{path}:3: data 'nowhere': no such folder or file")
+    assert recipe.startswith(f"{path}:6: trainer.recipe 'he': ")
+    with pytest.raises(UsageError, match=r"^--set trainer.recipe=she: trainer.recipe 'she': "):
+        api.run(path, overrides=["trainer.recipe=she", "example_gen.source=digits"])
+    chosen = config.load(path, values={"example_gen.source": "there", "trainer.recipe": "default"})
+    with pytest.raises(UsageErrors, match=rf"^data 'there': .*\n{path}:5: trainer.model 'resnet5'"):
+        api.run(chosen)
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("*.json"))
 
 
 def test_a_section_without_keys_is_one_of_defaults(tmp_path):
