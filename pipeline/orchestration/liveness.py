@@ -1,7 +1,9 @@
 """Which executions and runs are alive: a file each, locked for as long as its process lives."""
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -27,6 +29,18 @@ class Locks:
             return False
         self._held[name] = descriptor
         return True
+
+    @contextlib.contextmanager
+    def kept_if_well(self) -> Iterator[None]:
+        """Frees the locks that were taken in the block when it raises."""
+        before = self.held
+        try:
+            yield
+        except BaseException:
+            for name in self.held:
+                if name not in before:
+                    self.free(name)
+            raise
 
     @property
     def held(self) -> list[str]:

@@ -102,11 +102,16 @@ def perform(node: Node, results: Mapping[str, Result], job: Job) -> Result:
 
 
 def _once(node: Node, inputs: dict[str, Artifact], job: Job) -> Result:
-    executions = job.executions
+    """Returns the result of one attempt; whatever it raises begins with the node's name."""
     try:
-        dependencies = dependencies_of(node, job.name, inputs)
+        return _attempt(node, inputs, job)
     except Exception as error:
         raise named(error, node) from error
+
+
+def _attempt(node: Node, inputs: dict[str, Artifact], job: Job) -> Result:
+    executions = job.executions
+    dependencies = dependencies_of(node, job.name, inputs)
     key = fingerprint.digest(dependencies)
     is_reusable = cacheable(node) and node.name not in job.forced
     if is_reusable and (earlier := reuse(executions.find(node.name, key), job)):
@@ -154,7 +159,7 @@ def _run(
 ) -> store.Execution:
     executions, sources = job.executions, node.inputs | node.history
     for input_key, artifact in inputs.items():
-        _require_unchanged(artifact, sources[input_key][0], node.name)
+        _require_unchanged(artifact, sources[input_key][0])
     if node.name in job.crowded:
         _load_libraries(dependencies["libraries"])
     execution = executions.begin(node.name, key, dependencies, inputs, job.run)
@@ -170,10 +175,9 @@ def _run(
         _abandon(execution, store.CANCELED, "stopped by the user", job)
         raise
     except Exception as error:
-        failure = named(error, node)
         state = store.CANCELED if isinstance(error, Stopped) else store.FAILED
-        _abandon(execution, state, f"{failure}\n\n{traceback.format_exc()}", job)
-        raise failure from error
+        _abandon(execution, state, f"{named(error, node)}\n\n{traceback.format_exc()}", job)
+        raise
     return execution
 
 
@@ -249,7 +253,7 @@ def cacheable(node: Node) -> bool:
     return getattr(node.module, "CACHEABLE", True)
 
 
-def _require_unchanged(artifact: Artifact, source: str, reader: str) -> None:
+def _require_unchanged(artifact: Artifact, source: str) -> None:
     """Refuses an artifact whose files were altered after `source` wrote them.
 
     The store looks at names and sizes alone. Examples vouch for themselves: whoever reads them
@@ -257,7 +261,7 @@ def _require_unchanged(artifact: Artifact, source: str, reader: str) -> None:
     """
     if artifact.type != "Examples" and files.tree_digest(artifact.uri) != artifact.digest:
         raise DataError(
-            f"{reader}: {artifact.uri}: its files are not those that {source} wrote; remove the "
+            f"{artifact.uri}: its files are not those that {source} wrote; remove the "
             "directory and run again"
         )
 

@@ -93,7 +93,7 @@ class Store(Reader):
         """
         self._create()
         self.close_dead()
-        with self.database.writing() as connection:
+        with self._locks.kept_if_well(), self.database.writing() as connection:
             kind = rows.type_id(connection, rows.CONTEXT_TYPE, history.RUN)
             (last,) = connection.execute(
                 "SELECT max(CAST(name AS INTEGER)) FROM Context WHERE type_id = ?", (kind,)
@@ -145,7 +145,7 @@ class Store(Reader):
         self._create()
         self.close_dead()
         inputs = dict(inputs or {})
-        with self.database.writing() as connection:
+        with self._locks.kept_if_well(), self.database.writing() as connection:
             number = self._insert(connection, component, RUNNING, inputs, run)
             # Whoever sees the execution has to see that it lives.
             self._locks.take(str(number))
@@ -339,8 +339,11 @@ class Store(Reader):
         )
         try:
             self._record(execution)
-        finally:
-            self._locks.free(str(execution.id))
+        except BaseException:
+            if state != COMPLETE:  # it can still be abandoned
+                self._locks.free(str(execution.id))
+            raise
+        self._locks.free(str(execution.id))
         return execution
 
     def _record(self, execution: Execution) -> None:
