@@ -282,6 +282,7 @@ def pets(root, until="Pusher", classes=("cat", "dog"), config=None, at_least=0.5
 
     def probe(blessing):
         found = {"blessed": True, "reasons": [], "backend": "a process", "images": 16}
+        found |= {"max_difference": 2.42e-7, "latency_ms": {"1": {"p50": 2.31}, "8": {"p50": 9}}}
         files.write_json(blessing / "INFRA_BLESSED", found)
 
     def warn(anomalies):

@@ -97,6 +97,7 @@ def test_every_part_of_a_complete_run_is_told(whole):
     assert "BLESSED" in shown.of("evaluation") and "NOT BLESSED" not in shown.of("evaluation")
     assert "difference" in shown.of("evaluation")
     assert "FIT TO SERVE" in shown.of("serving") and "saved_models/pets/7" in shown.of("serving")
+    assert "max difference 2.42e-07 latency ms 1: p50 2.31; 8: p50 9" in shown.of("serving")
     assert runs.COMMAND in shown.of("again") and "Pillow" in shown.of("again")
     assert "source: pets" in shown.of("again")
 
