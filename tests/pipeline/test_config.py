@@ -192,7 +192,7 @@ def test_a_section_without_keys_is_one_of_defaults(tmp_path):
 
 
 def test_a_value_that_is_given_is_named_once():
-    with pytest.raises(UsageError, match="^workers: input should be greater than or equal to 1; "):
+    with pytest.raises(UsageError, match=r"^workers: input should be greater than or equal to 1; "):
         config.load(values={"workers": 0})
 
 
