@@ -1,15 +1,13 @@
 """Trainer: builds a network, trains it and exports what is served."""
 
 import dataclasses
-import hashlib
-import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline import files
 from pipeline.errors import DataError, PipelineError, UsageError
+from pipeline.orchestration import fingerprint
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 from pipeline.parameters import Fraction, NonEmpty, NonNegative, Positive, parameters
 from pipeline.records import manifest, protos
@@ -244,17 +242,15 @@ def check(parameters: Parameters) -> None:
         raise UsageError(f"trainer.model {parameters.model!r}: {error}") from None
 
 
-def external(parameters: Parameters) -> str | None:
-    """Returns the SHA-256 of the module that a network of the user's own is defined in."""
+def external(parameters: Parameters) -> dict[str, str] | None:
+    """Returns the SHA-256 of the modules that a network of the user's own is made of.
+
+    Those are the module that is named, and what it imports from its own folder.
+    """
     if CUSTOM not in parameters.model:
         return None
-    try:
-        found = importlib.util.find_spec(parameters.model.partition(CUSTOM)[0])
-    except (ImportError, ValueError):
-        return None  # `check` says so
-    if found is None or not found.has_location:
-        return None
-    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
+    # Where there is no such module, `check` says so.
+    return fingerprint.code(parameters.model.partition(CUSTOM)[0]) or None
 
 
 def run(
