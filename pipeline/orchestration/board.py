@@ -69,8 +69,9 @@ class Board:
             helper.start()
         try:
             self._work(first=True)
-            for helper in helpers:
-                helper.join()
+            if self._fatal is None:
+                for helper in helpers:
+                    helper.join()
             if self._fatal is not None:
                 raise self._fatal
         except BaseException:

@@ -137,8 +137,9 @@ class Database:
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         with self._explained():
             connection = self._connection()
-            connection.execute(begin)
             try:
+                # Inside, as whoever stops a run may interrupt this thread while it waits.
+                connection.execute(begin)
                 yield connection
                 connection.execute("COMMIT")
             finally:

@@ -245,3 +245,21 @@ def test_a_signal_waits_while_libraries_are_loaded(monkeypatch):
         loading.load({"tensorflow": "2", "keras": None, "numpy": "2", "apache_beam": "2"})
     assert loaded == ["tensorflow", "apache_beam"]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.soak
+def test_a_component_that_is_interrupted_while_it_writes_records_leaves_them_unlocked(
+    tmp_path, round_
+):
+    """The others are interrupted wherever they are, which is mostly in the store here."""
+    for number in range(8):
+        begin = time.monotonic()
+        with pytest.raises(Stopped):
+            execute(diamond(Left=Flaky(Stopped("later"))), tmp_path / f"{round_}-{number}")
+        assert time.monotonic() - begin < 15
+        executions = store.Store(tmp_path / f"{round_}-{number}")
+        execution = executions.begin("Right", "k", {})
+        executions.abandon(execution, store.FAILED, "")
+        (run,) = executions.runs()
+        assert (run.state, run.step("Left").state) == ("CANCELED", "CANCELED")
+        assert run.step("Right").state != "RUNNING"
