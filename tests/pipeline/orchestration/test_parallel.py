@@ -187,14 +187,14 @@ def test_an_error_of_the_kind_stopped_stops_the_others_and_keeps_its_kind(tmp_pa
 
 
 _STOPPED = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from pipeline.errors import Stopped
 from tests.pipeline.orchestration.test_parallel import diamond, execute
 
 def slow(inputs, outputs, parameters, context):
     (outputs["out"].uri / "half").write_text("1")
-    print("begun", flush=True)
+    os.write(1, b"begun\\n")  # in one piece
     for _ in range(3000):
         time.sleep(0.01)
 
