@@ -54,7 +54,7 @@ def of(model: keras.Model) -> Network:
         )
     else:
         outputs["features"] = embedding
-    inner = keras.Model(model.inputs, outputs)
+    inner = keras.Model(model.inputs[0], outputs)
     shape = (None, *model.inputs[0].shape[1:])
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
