@@ -46,7 +46,7 @@ def test_a_model_goes_out_as_a_canary_becomes_stable_and_comes_back(here):
     assert found[2]["labels"] == ["stable", "canary"]
     assert found[2]["record"]["republished_from"] == 1
     assert "not blessed; withdrawn" in shown and found[1]["is_withdrawn"]
-    with pytest.raises(PipelineError, match="version 2 of m again.*rollback m --to 2.*--again"):
+    with pytest.raises(PipelineError, match=r"version 2 of m again.*rollback m --to 2.*--again"):
         typed(*push, "b")
     assert typed(*push, "b", "--again", "--keep-last", 1).endswith("/4 as stable, removed 1, 2")
 
