@@ -7,6 +7,7 @@ from keras_resnet.factory import ResNet
 from keras_resnet.finetuning import (
     FineTuningAdamW,
     FineTuningSGD,
+    freeze,
     prepare_finetuning,
     stage_learning_rates,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "create",
     "decode_predictions",
     "features",
+    "freeze",
     "layers",
     "list_models",
     "list_weights",

@@ -66,6 +66,18 @@ def run(
     destination: Annotated[
         str | None, typer.Option(help="Where models are pushed to; sets pusher.destination.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A network of keras_resnet.list_models(); sets trainer.model."),
+    ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="Trained weights to begin with, such as timm/resnet18.a1_in1k, 'imagenet' or a "
+            "file; sets trainer.init_from.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that read images; sets workers.")
     ] = None,
@@ -120,6 +132,8 @@ def run(
         "example_validator.waive": waive or None,
         "root": root,
         "pusher.destination": destination,
+        "trainer.model": model,
+        "trainer.init_from": init_from,
         "workers": workers,
     }
     values = {key: value for key, value in given.items() if value is not None}

@@ -36,6 +36,11 @@ def cache_folder() -> Path:
     return Path(home).expanduser() / "models"
 
 
+def cache_path(record: WeightsRecord) -> Path:
+    """Where the file of a record is kept, once it is there."""
+    return cache_folder() / record.file
+
+
 def fetch(record: WeightsRecord) -> Path:
     """The file of a record, downloaded unless it is in the cache.
 
@@ -46,7 +51,7 @@ def fetch(record: WeightsRecord) -> Path:
     Raises:
         DownloadError: If it cannot be had; the message says where it is and where to put it.
     """
-    return fetch_file(_address(record.url), cache_folder() / record.file, record.digest)
+    return fetch_file(_address(record.url), cache_path(record), record.digest)
 
 
 def fetch_file(url: str, path: Path, digest: str | None = None) -> Path:

@@ -65,10 +65,15 @@ class Parameters:
             the function is called with `input_shape` and `classes` and returns a model that maps
             images to logits, without a softmax.
         model_arguments: Further arguments of `keras_resnet.create` or of that function.
+        init_from: Trained weights to begin with: one of `keras_resnet.list_weights()`, `"imagenet"`
+            for the best of the network, or a file; the classifier starts at random where it has
+            other classes. None for a random start.
+        freeze_stages: How many stages of the network stay as they are, from the first on, and the
+            stem with them; their batch normalisation too.
         image_size: Height and width of the network's input, in pixels.
         mean: Subtracted from each channel, in the units of 8-bit pixels; None for that of the
-            training split.
-        std: Each channel is divided by it; None for that of the training split.
+            weights that `init_from` names, else of the training split.
+        std: Each channel is divided by it; None in the same way.
         precision: The Keras dtype policy to train in; `"auto"` for `mixed_bfloat16` where this
             hardware computes a step faster with it, else float32. What is exported computes in
             float32.
@@ -148,6 +153,8 @@ class Parameters:
 
     model: NonEmpty = "cifar_resnet20"
     model_arguments: dict[str, Any] = Field(default_factory=dict)
+    init_from: NonEmpty | None = None
+    freeze_stages: NonNegative = 0
     image_size: tuple[Positive, Positive] = (32, 32)
     mean: tuple[float, float, float] | None = None
     std: tuple[Scale, Scale, Scale] | None = None
@@ -235,17 +242,23 @@ def check(parameters: Parameters) -> None:
     Loads Keras; everything that can be checked without it is checked when the parameters are
     made.
     """
-    from pipeline.training import network, recipe
+    from pipeline.training import initialization, network, recipe
 
     settled, _ = recipe.settle(parameters)
     try:
-        network.build(settled, classes=2, precision="float32")
+        model = network.build(settled, classes=2, precision="float32")
     except (TypeError, ValueError) as error:
         raise UsageError(f"trainer.model {parameters.model!r}: {error}") from None
+    initialization.check(model, settled)
 
 
 def external(parameters: Parameters) -> str | None:
-    """Returns the SHA-256 of the module that a network of the user's own is defined in."""
+    """Returns the SHA-256 of the module that a network of the user's own is defined in, or of the
+    file of weights that the training begins with.
+    """
+    if parameters.init_from is not None and Path(parameters.init_from).is_file():
+        with Path(parameters.init_from).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     if CUSTOM not in parameters.model:
         return None
     try:
@@ -311,9 +324,12 @@ def train(
 
 def _preprocessing(parameters: Parameters, inputs: dict[str, Artifact]) -> "Preprocessing":
     """Returns what the network expects of its input."""
+    from pipeline.training import initialization
     from pipeline.training.preprocessing import Preprocessing
 
     mean, std = parameters.mean, parameters.std
+    if (of_weights := initialization.expected(parameters)) is not None:
+        mean, std = mean or of_weights.mean, std or of_weights.std
     if mean is None or std is None:
         found_mean, found_std = protos.channel_moments(inputs["statistics"])
         mean = mean or found_mean

@@ -18,7 +18,16 @@ from pipeline.errors import DataError, Stopped
 from pipeline.orchestration import fingerprint
 from pipeline.orchestration.artifact import Context
 from pipeline.records.manifest import Manifest
-from pipeline.training import health, network, optimization, precision, records, settings, strategy
+from pipeline.training import (
+    health,
+    initialization,
+    network,
+    optimization,
+    precision,
+    records,
+    settings,
+    strategy,
+)
 from pipeline.training.checkpoint import Checkpoint, UnwrittenError
 from pipeline.training.feeding import Feed
 from pipeline.training.health import Rollback, Trouble, Watch
@@ -117,6 +126,7 @@ class Training:
             self.model = network.build(
                 parameters, len(contents.classes), self._precision.policy, synchronized
             )
+            initialization.prepare(self.model, parameters, resumed=bool(resumed))
             optimizer, self._rate_scale = optimization.optimizer(recipe, self._steps_per_epoch)
             scaled = self._precision.policy == precision.FLOAT16
             loss_scale = precision.LossScale() if scaled else None
