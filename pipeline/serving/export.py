@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from pipeline.errors import DataError
-from pipeline.serving import rows
-from pipeline.serving.network import Network, of
+from pipeline.serving import decoding, rows
+from pipeline.serving.network import Network, Outputs, of
 from pipeline.training.preprocessing import CHANNELS, Preprocessing, normalize, resize
 
 FILES, EXAMPLES, IMAGES, FEATURES = "serving_default", "serve_examples", "serve_images", "features"
@@ -106,13 +106,18 @@ class ServedModel(tf.Module):
         they go to 1 or to 255, or are normalised already.
 
         Args:
-            images: RGB, uint8 of shape (batch, height, width, 3), of any size above 0.
+            images: RGB, uint8 of shape (batch, height, width, 3), of any size; those without a
+                pixel are bad.
 
         Returns:
             As `serve`.
         """
-        pixels = resize(images, self._preprocessing)
-        return self._classify(pixels, tf.fill([tf.shape(images)[0]], ""))
+        count, height, width = tf.unstack(tf.shape(images)[:3])
+        is_empty = height * width == 0
+        one_pixel = tf.zeros([count, 1, 1, CHANNELS], tf.uint8)
+        images = tf.cond(is_empty, lambda: one_pixel, lambda: images)
+        error = tf.fill([count], tf.where(is_empty, decoding.EMPTY, ""))
+        return self._classify(resize(images, self._preprocessing), error)
 
     @tf.function(
         input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False
@@ -127,12 +132,19 @@ class ServedModel(tf.Module):
             `features`, float32 (batch, channels); `error`, strings (batch,).
         """
         images, error = rows.images(image_bytes, self._preprocessing)
-        features = self._network(normalize(images, self._preprocessing))["features"]
+        features = self._answers(images)["features"]
         good = (error == "")[:, None]
         return {"features": tf.where(good, features, 0.0), "error": error}
 
+    def _answers(self, images: tf.Tensor) -> Outputs:
+        # Without any image the convolutions of oneDNN fail.
+        count, size = tf.shape(images)[0], images.shape[1:]
+        some = tf.cond(count == 0, lambda: tf.zeros((1, *size), tf.uint8), lambda: images)
+        found = self._network(normalize(some, self._preprocessing))
+        return {name: value[:count] for name, value in found.items()}
+
     def _classify(self, images: tf.Tensor, error: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = self._network(normalize(images, self._preprocessing))["probabilities"]
+        probabilities = self._answers(images)["probabilities"]
         scores, indices = tf.math.top_k(probabilities, self._top)
         names = self.classes.lookup(tf.cast(indices, tf.int64))
         good = (error == "")[:, None]

@@ -93,6 +93,23 @@ def test_bad_images_spoil_their_own_rows_alone(model):
             np.testing.assert_array_equal(found.probabilities[row], alone.probabilities[row])
 
 
+@pytest.mark.parametrize("count", [0, 2])
+def test_no_images_and_images_without_pixels_are_answered(model, count):
+    signatures = tf.saved_model.load(str(model.uri / "Format-Serving")).signatures
+    for shape in ((count, 0, 4, 3), (count, 4, 0, 3), (0, 4, 4, 3)):
+        found = signatures["serve_images"](tf.zeros(shape, tf.uint8))
+        assert found["error"].numpy().tolist() == [b"empty"] * shape[0]
+        assert found["probabilities"].shape == (shape[0], 3)
+        assert not found["probabilities"].numpy().any()
+    for name, key in (
+        ("serving_default", "image_bytes"),
+        ("serve_examples", "examples"),
+        ("features", "image_bytes"),
+    ):
+        found = signatures[name](**{key: tf.constant([b""] * count, tf.string)})
+        assert {len(value) for value in found.values()} == {count}
+
+
 def test_the_newest_complete_version_is_taken(model, tmp_path):
     import shutil
 
