@@ -49,7 +49,7 @@ class ServedModel(tf.Module):
         self, network: Network, classes_file: Path, preprocessing: Preprocessing, top: int
     ):
         super().__init__()
-        self._network = network.call
+        self._network = network
         # `Model.export` would write every variable twice; TensorFlow's own tracking does not.
         self.network_variables = network.variables
         self._preprocessing = preprocessing
@@ -63,9 +63,22 @@ class ServedModel(tf.Module):
         )
         self.classes = tf.lookup.StaticHashTable(lines, default_value="")
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False
-    )
+    def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
+        """Returns the functions that are served, by name."""
+        files = tf.TensorSpec([None], tf.string, name="image_bytes")
+        pixels = tf.TensorSpec([None, None, None, CHANNELS], tf.uint8, name="images")
+        functions = {
+            FILES: (self.serve, files),
+            EXAMPLES: (self.serve_examples, tf.TensorSpec([None], tf.string, name="examples")),
+            IMAGES: (self.serve_images, pixels),
+        }
+        if self._network.has_features:
+            functions[FEATURES] = (self.embed, files)
+        return {
+            name: tf.function(function, input_signature=[given], autograph=False)
+            for name, (function, given) in functions.items()
+        }
+
     def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies image files.
 
@@ -79,9 +92,6 @@ class ServedModel(tf.Module):
         """
         return self._classify(*rows.images(image_bytes, self._preprocessing))
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None], tf.string, name="examples")], autograph=False
-    )
     def serve_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies the images in serialized `tf.train.Example`s.
 
@@ -95,10 +105,6 @@ class ServedModel(tf.Module):
         images, error = rows.images(encoded, self._preprocessing)
         return self._classify(images, tf.where(missing == "", error, missing))
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None, None, None, CHANNELS], tf.uint8, name="images")],
-        autograph=False,
-    )
     def serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies pixels.
 
@@ -119,9 +125,6 @@ class ServedModel(tf.Module):
         error = tf.fill([count], tf.where(is_empty, decoding.EMPTY, ""))
         return self._classify(resize(images, self._preprocessing), error)
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False
-    )
     def embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Computes what the classifier sees: for search, clustering and small classifiers.
 
@@ -140,7 +143,7 @@ class ServedModel(tf.Module):
         # Without any image the convolutions of oneDNN fail.
         count, size = tf.shape(images)[0], images.shape[1:]
         some = tf.cond(count == 0, lambda: tf.zeros((1, *size), tf.uint8), lambda: images)
-        found = self._network(normalize(some, self._preprocessing))
+        found = self._network.call(normalize(some, self._preprocessing))
         return {name: value[:count] for name, value in found.items()}
 
     def _classify(self, images: tf.Tensor, error: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -187,13 +190,7 @@ def save(
         classes_file = Path(folder, CLASSES_FILE)
         classes_file.write_text("".join(f"{name}\n" for name in classes))
         served = ServedModel(network, classes_file, preprocessing, min(TOP, len(classes)))
-        signatures = {
-            FILES: served.serve,
-            EXAMPLES: served.serve_examples,
-            IMAGES: served.serve_images,
-        }
-        if network.has_features:
-            signatures[FEATURES] = served.embed
+        signatures = served.signatures()
         tf.saved_model.save(served, str(destination), signatures=signatures)
     for notice in network.notices:
         say(notice)

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -56,6 +57,21 @@ def test_what_is_served_is_what_keras_computes(model, network):
     order = np.argsort(-expected, axis=1)
     assert together.classes == [[_CLASSES[index] for index in row] for row in order]
     np.testing.assert_allclose(together.scores, np.take_along_axis(expected, order, 1), atol=1e-5)
+
+
+def test_without_a_layer_that_classifies_the_features_are_left_out_and_it_is_said(tmp_path):
+    images = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(3, 3)(images))
+    model = keras.Model(images, keras.ops.softmax(pooled))
+    said = []
+    found = export.save(model, _CLASSES, _EXPECTED, tmp_path, said.append)
+    loaded = tf.saved_model.load(str(tmp_path))
+    assert set(found.signatures) == set(loaded.signatures)
+    assert found.signatures == ("serving_default", "serve_examples", "serve_images")
+    assert said == list(found.notices)
+    assert "the signature 'features' is left out" in said[0]
+    wanted = model.predict(preprocess(tf.constant(_IMAGES), _EXPECTED), verbose=0)
+    np.testing.assert_allclose(Predictor(tmp_path)(_IMAGES).probabilities, wanted, atol=1e-5)
 
 
 def test_every_weight_is_stored_once(tmp_path):
