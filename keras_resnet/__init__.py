@@ -6,6 +6,7 @@ from keras_resnet.constructors import *
 from keras_resnet.factory import ResNet
 from keras_resnet.finetuning import (
     FineTuningAdamW,
+    FineTuningLAMB,
     FineTuningSGD,
     freeze,
     prepare_finetuning,
@@ -19,6 +20,7 @@ from keras_resnet.weights import list_weights
 __all__ = [
     "SPECS",
     "FineTuningAdamW",
+    "FineTuningLAMB",
     "FineTuningSGD",
     "Preprocessing",
     "ResNet",

@@ -11,7 +11,7 @@ from keras_resnet.layers._unit import ResidualUnit
 from keras_resnet.layers.dropout import Dropout
 from keras_resnet.layers.stem import Stem
 from keras_resnet.model import ResNetModel
-from keras_resnet.recipes.optimizers import SGD, AdamW
+from keras_resnet.recipes.optimizers import LAMB, SGD, AdamW
 from keras_resnet.weights.torch_names import block_position, numbered_sublayers
 
 # The layers behind the stages; the last one is new, the first two belong to pre-activation nets.
@@ -164,7 +164,7 @@ def stage_learning_rates(
 
 
 class _Multipliers:
-    """What the two optimizers share; `update_step` of the next class does the rest."""
+    """What the optimizers share; `update_step` of the next class does the rest."""
 
     multipliers: dict[str, float]
 
@@ -247,3 +247,30 @@ class FineTuningAdamW(_Multipliers, AdamW):
     ) -> None:
         super().__init__(learning_rate, **kwargs)
         self.multipliers = _checked(multipliers)
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class FineTuningLAMB(_Multipliers, LAMB):
+    """`keras_resnet.recipes.LAMB` with a learning rate of its own for each part of the network.
+
+    Args:
+        learning_rate: A number or a schedule.
+        multipliers: As in `FineTuningSGD`.
+        **kwargs: What `keras_resnet.recipes.LAMB` takes. Its weight decay leaves batch norm and
+            biases alone.
+
+    Raises:
+        ValueError: If an argument is out of range, or two patterns match a variable.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 1e-3,
+        multipliers: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.multipliers = _checked(multipliers)
+
+
+OPTIMIZERS = {"sgd": FineTuningSGD, "adamw": FineTuningAdamW, "lamb": FineTuningLAMB}

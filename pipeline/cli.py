@@ -75,7 +75,7 @@ def run(
         typer.Option(
             metavar="WEIGHTS",
             help="Trained weights to begin with, such as timm/resnet18.a1_in1k, 'imagenet' or a "
-            "file; sets trainer.init_from.",
+            "file; sets trainer.init_from, and trainer.model where the name says it.",
         ),
     ] = None,
     workers: Annotated[
@@ -132,7 +132,7 @@ def run(
         "example_validator.waive": waive or None,
         "root": root,
         "pusher.destination": destination,
-        "trainer.model": model,
+        "trainer.model": model or (init_from and _network_of(init_from)),
         "trainer.init_from": init_from,
         "workers": workers,
     }
@@ -322,6 +322,12 @@ def _name_of(data: str) -> str:
     named = [part for part in path.split("/") if part and not set(part) & set("{}*?[]")]
     last = re.sub(r"\.(csv|tsv|jsonl|tfrecord)$", "", named[-1]) if named else ""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", last).lstrip("_.-") or "data"
+
+
+def _network_of(weights: str) -> str | None:
+    """Returns the network that a name of trained weights begins with; a file's says nothing."""
+    named = re.fullmatch(r"(?:timm|keras)/([^./]+)\.[^/]+", weights)
+    return named[1] if named and not Path(weights).is_file() else None
 
 
 def _program() -> str:

@@ -70,7 +70,13 @@ class Parameters:
             other classes. None for a random start.
         freeze_stages: How many stages of the network stay as they are, from the first on, and the
             stem with them; their batch normalisation too.
+        head_learning_rate: What the learning rate of the classifier is multiplied by; 10 is usual
+            for one that starts at random behind trained stages.
+        stage_decay: What the learning rate of a stage is multiplied by from each stage behind it to
+            the one before; 1 for the same rate in all.
         image_size: Height and width of the network's input, in pixels.
+        interpolation: How images are resized; None for that of the weights that `init_from` names,
+            else `"bilinear"`.
         mean: Subtracted from each channel, in the units of 8-bit pixels; None for that of the
             weights that `init_from` names, else of the training split.
         std: Each channel is divided by it; None in the same way.
@@ -155,7 +161,10 @@ class Parameters:
     model_arguments: dict[str, Any] = Field(default_factory=dict)
     init_from: NonEmpty | None = None
     freeze_stages: NonNegative = 0
+    head_learning_rate: Scale = 1.0
+    stage_decay: Share = 1.0
     image_size: tuple[Positive, Positive] = (32, 32)
+    interpolation: Literal["bilinear", "bicubic"] | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[Scale, Scale, Scale] | None = None
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
@@ -327,15 +336,22 @@ def _preprocessing(parameters: Parameters, inputs: dict[str, Artifact]) -> "Prep
     from pipeline.training import initialization
     from pipeline.training.preprocessing import Preprocessing
 
-    mean, std = parameters.mean, parameters.std
+    mean, std, interpolation = parameters.mean, parameters.std, parameters.interpolation
     if (of_weights := initialization.expected(parameters)) is not None:
         mean, std = mean or of_weights.mean, std or of_weights.std
+        interpolation = interpolation or of_weights.interpolation
     if mean is None or std is None:
         found_mean, found_std = protos.channel_moments(inputs["statistics"])
         mean = mean or found_mean
         std = std or tuple(max(_LEAST_STD, value) for value in found_std)
     height, width = parameters.image_size
-    return Preprocessing(height=height, width=width, mean=mean, std=std)
+    return Preprocessing(
+        height=height,
+        width=width,
+        mean=mean,
+        std=std,
+        interpolation=interpolation or "bilinear",
+    )
 
 
 def _export(

@@ -127,7 +127,11 @@ class Training:
                 parameters, len(contents.classes), self._precision.policy, synchronized
             )
             initialization.prepare(self.model, parameters, resumed=bool(resumed))
-            optimizer, self._rate_scale = optimization.optimizer(recipe, self._steps_per_epoch)
+            optimizer, self._rate_scale = optimization.optimizer(
+                recipe,
+                self._steps_per_epoch,
+                initialization.learning_rates(self.model, parameters),
+            )
             scaled = self._precision.policy == precision.FLOAT16
             loss_scale = precision.LossScale() if scaled else None
         augmentation = recipe.augmentation(crop=False, fill=expected.mean)

@@ -43,15 +43,38 @@ def prepare(model: keras.Model, parameters: Parameters, *, resumed: bool) -> Non
         if isinstance(source, WeightsRecord) and source.images.channels == "bgr":
             _turn_channels(model)
     if parameters.freeze_stages:
-        if CUSTOM in parameters.model:
-            raise UsageError(
-                f"trainer.freeze_stages {parameters.freeze_stages}: {parameters.model} has no "
-                "stages that are known; freeze its layers in its own function"
-            )
+        _require_stages("freeze_stages", parameters)
         try:
             keras_resnet.freeze(model, parameters.freeze_stages)
         except ValueError as error:
             raise UsageError(f"trainer.freeze_stages: {error}") from None
+
+
+def learning_rates(model: keras.Model, parameters: Parameters) -> dict[str, float] | None:
+    """Returns what the learning rate of each part of the network is multiplied by.
+
+    By pattern, as `keras_resnet.FineTuningSGD` takes them; None where it is the same everywhere.
+
+    Args:
+        model: What `network.build` returned.
+        parameters: Those of Trainer.
+
+    Raises:
+        UsageError: The network has no stages that are known.
+    """
+    decay, head = parameters.stage_decay, parameters.head_learning_rate
+    if decay == head == 1:
+        return None
+    _require_stages("stage_decay" if decay != 1 else "head_learning_rate", parameters)
+    return keras_resnet.stage_learning_rates(model, decay, head)
+
+
+def _require_stages(name: str, parameters: Parameters) -> None:
+    if CUSTOM in parameters.model:
+        raise UsageError(
+            f"trainer.{name} {getattr(parameters, name)}: {parameters.model} is built by its own "
+            "function and has no stages that are known; leave it out"
+        )
 
 
 def check(model: keras.Model, parameters: Parameters) -> None:
@@ -59,6 +82,7 @@ def check(model: keras.Model, parameters: Parameters) -> None:
     if parameters.init_from is not None:
         _source(model, parameters)
     prepare(model, parameters, resumed=True)
+    learning_rates(model, parameters)
 
 
 def expected(parameters: Parameters) -> Preprocessing | None:
@@ -81,6 +105,7 @@ def expected(parameters: Parameters) -> Preprocessing | None:
         width=width,
         mean=tuple(value / images.scale for value in images.mean[order]),
         std=tuple(value / images.scale for value in images.std[order]),
+        interpolation=images.interpolation,
     )
 
 
