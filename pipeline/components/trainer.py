@@ -326,7 +326,7 @@ def train(
         raise PipelineError(str(error)) from None
     if trained.worker:
         return Outcome(f"worker {trained.worker}; the first one writes the model")
-    _export(trained, contents, parameters, expected, outputs["model"])
+    _export(trained, contents, parameters, expected, outputs["model"], context)
     outputs["model_run"].properties.update(trained.figures)
     return Outcome(_result(trained, settled))
 
@@ -360,10 +360,12 @@ def _export(
     parameters: Parameters,
     expected: "Preprocessing",
     model: Artifact,
+    context: Context,
 ) -> None:
     from pipeline.serving import export
 
-    export.save(trained.model, contents.classes, expected, model.uri / "Format-Serving")
+    destination = model.uri / "Format-Serving"
+    export.save(trained.model, contents.classes, expected, destination, context.say)
     (model.uri / "Format-Keras").mkdir()
     trained.model.save(model.uri / "Format-Keras" / "model.keras")
     files.write_json(model.uri / "classes.json", contents.classes)

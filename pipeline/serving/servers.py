@@ -33,6 +33,7 @@ _WAIT = 0.1
 _PATIENCE = 10.0
 _MOST_MESSAGE_BYTES = 1 << 30
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+_KEPT += ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 
 
 class ServerError(Exception):
@@ -64,16 +65,17 @@ def best() -> Backend:
     """Returns the backend that is nearest to production on this machine."""
     if shutil.which(MODEL_SERVER):
         return MODEL_SERVER
-    if shutil.which("docker"):
-        found = subprocess.run(
-            ["docker", "image", "inspect", _IMAGE],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-        if found.returncode == 0:  # nothing is downloaded unasked
-            return DOCKER
-    return LOADER
+    return DOCKER if shutil.which("docker") and _has_image() else LOADER
+
+
+def _has_image() -> bool:
+    """Whether Docker answers and has the image of TF Serving: nothing is downloaded unasked."""
+    command = ["docker", "image", "inspect", _IMAGE]
+    try:
+        found = subprocess.run(command, capture_output=True, check=False, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        return False
+    return found.returncode == 0
 
 
 @contextlib.contextmanager

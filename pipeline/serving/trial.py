@@ -1,15 +1,19 @@
 """Trying a served model: every signature, answers that have to equal Keras', time and memory."""
 
+import importlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+import keras_resnet  # noqa: F401  registers the layers that files name
+from pipeline.errors import DataError
 from pipeline.orchestration.artifact import Artifact
 from pipeline.records import example_proto
 from pipeline.records.examples import IMAGE
@@ -17,6 +21,7 @@ from pipeline.serving.servers import Server, ServerError
 
 FILES, EXAMPLES, PIXELS, FEATURES = "serving_default", "serve_examples", "serve_images", "features"
 REQUIRED = (FILES, EXAMPLES, PIXELS)
+_BATCH = 32
 _BAD_IMAGE = b"this is no image"
 
 
@@ -58,22 +63,45 @@ def signatures_of(model: Path) -> list[str]:
 
 
 def expected(model: Artifact, images: Sequence[bytes]) -> Expected:
-    """Returns what the Keras model of a Model artifact computes of encoded images."""
-    import keras
+    """Returns what the Keras model of a Model artifact computes of encoded images, on the CPU.
 
-    import keras_resnet  # noqa: F401  registers the layers that the file names
+    Raises:
+        DataError: The Keras model cannot be loaded.
+    """
     from pipeline.serving.network import penultimate
     from pipeline.training import preprocessing
 
-    network = keras.models.load_model(model.uri / "Format-Keras" / "model.keras")
-    wanted = preprocessing.Preprocessing(**model.properties["preprocessing"])
-    batch = preprocessing.preprocess(tf.constant(list(images), tf.string), wanted)
-    embedding = penultimate(network)
-    features = None
-    if embedding is not None:
-        features = np.asarray(keras.Model(network.inputs[0], embedding)(batch, training=False))
-    pixels = [preprocessing.decode(tf.constant(image)).numpy() for image in images]
-    return Expected(np.asarray(network(batch, training=False)), features, pixels)
+    # A GPU may multiply with fewer digits than are compared.
+    with tf.device("/CPU:0"):
+        network = _load(model)
+        wanted = preprocessing.Preprocessing(**model.properties["preprocessing"])
+        outputs = {"probabilities": network.outputs[0]}
+        if (embedding := penultimate(network)) is not None:
+            outputs["features"] = embedding
+        inner = keras.Model(network.inputs[0], outputs)
+        parts = [
+            inner(preprocessing.preprocess(tf.constant(images[start : start + _BATCH]), wanted))
+            for start in range(0, len(images), _BATCH)
+        ]
+        pixels = [preprocessing.decode(tf.constant(image)).numpy() for image in images]
+    found = {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+    return Expected(found["probabilities"], found.get("features"), pixels)
+
+
+def _load(model: Artifact) -> keras.Model:
+    # Layers of other modules are known to Keras when their module has been imported.
+    if ":" in (name := model.properties.get("architecture", "")):
+        importlib.import_module(name.partition(":")[0])
+    path = model.uri / "Format-Keras" / "model.keras"
+    try:
+        return keras.models.load_model(path)
+    except (OSError, TypeError, ValueError) as error:
+        # Keras writes pages, of which the end says what it is.
+        reason = str(error).rpartition("Exception encountered: ")[2].partition(". ")[0]
+        raise DataError(
+            f"{path}: Keras cannot load it, so there is nothing to compare with: {reason}; layers "
+            "of your own need @keras.saving.register_keras_serializable"
+        ) from None
 
 
 class Trial:
@@ -112,15 +140,20 @@ class Trial:
             for size in sorted({1, 2, largest}):
                 self._files(size)
             self._bad_row()
+        parts = [
+            np.arange(start, min(start + largest, len(self._images)))
+            for start in range(0, len(self._images), largest)
+        ]
         if EXAMPLES in signatures:
-            rows = np.arange(len(self._images))
-            examples = [_example(self._images[row]) for row in rows]
-            self._classified(EXAMPLES, {"examples": examples}, rows)
+            for rows in parts:
+                examples = [_example(self._images[row]) for row in rows]
+                self._classified(EXAMPLES, {"examples": examples}, rows)
         if PIXELS in signatures:
             for row, pixels in enumerate(self._wanted.pixels):
                 self._classified(PIXELS, {"images": pixels[None]}, np.array([row]))
         if FEATURES in signatures:
-            self._features()
+            for rows in parts:
+                self._features(rows)
 
     def time(self, sizes: Sequence[int], requests: int) -> None:
         """Measures how long `serving_default` takes for batches of each size."""
@@ -156,12 +189,13 @@ class Trial:
             self._reason("a bad image in a batch does not give its own row, and no other, an error")
         self._compare(FILES, answer["probabilities"][1:], self._wanted.probabilities[:1])
 
-    def _features(self) -> None:
-        answer = self._asked(FEATURES, self._batch(np.arange(len(self._images))))
+    def _features(self, rows: np.ndarray) -> None:
+        answer = self._asked(FEATURES, self._batch(rows))
         if answer is None or self._wanted.features is None:
             return
-        scale = max(1.0, float(np.abs(self._wanted.features).max()))
-        self._compare(FEATURES, answer["features"] / scale, self._wanted.features / scale)
+        wanted = self._wanted.features
+        scale = max(1.0, float(np.abs(wanted).max()))
+        self._compare(FEATURES, answer["features"] / scale, wanted[rows] / scale)
 
     def _classified(self, signature: str, inputs: dict[str, Any], rows: np.ndarray) -> None:
         answer = self._asked(signature, inputs)

@@ -1,16 +1,20 @@
+import dataclasses
 import json
 import shutil
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipeline.components import infra_validator
+from pipeline.errors import DataError
 from pipeline.records import tfrecord
 from pipeline.serving import servers, trial
 from pipeline.serving.versions import WARMUP
-from pipeline.training.preprocessing import Preprocessing
+from pipeline.training.preprocessing import Preprocessing, preprocess
 from tests.pipeline import builders
 from tests.pipeline.serving import networks
 
@@ -113,16 +117,17 @@ _STAND_IN = """#!{python}
 import os, re, sys
 from concurrent import futures
 from pathlib import Path
+
+flags = dict(re.fullmatch(r"--(\\w+)=(.*)", flag).groups() for flag in sys.argv[1:])
+Path({record!r}).write_text(f"{{os.getpid()}} {{flags['model_base_path']}}")
+if {broken}:
+    sys.exit("bad flags")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_status_pb2, model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc)
 
-flags = dict(re.fullmatch(r"--(\\w+)=(.*)", flag).groups() for flag in sys.argv[1:])
-Path({record!r}).write_text(f"{{os.getpid()}} {{flags['model_base_path']}}")
-if {broken}:
-    sys.exit("bad flags")
 state = get_model_status_pb2.ModelVersionStatus
 loaded = tf.saved_model.load(flags["model_base_path"] + "/1")
 
@@ -152,12 +157,31 @@ server.wait_for_termination()
 """
 
 
+# A stand-in for Docker, in which the image is there and its container is the stand-in above.
+_DOCKER = """#!{python}
+import os, sys
+with open({record!r}, "a") as record:
+    print(*sys.argv[1:], file=record)
+if sys.argv[1] == "run":
+    given = dict(zip(sys.argv, sys.argv[1:]))
+    flags = ["--port=" + given["--publish"].split(":")[1]]
+    flags += ["--model_name=" + given["--env"].partition("=")[2]]
+    flags += ["--model_base_path=" + given["--volume"].split(":")[0]]
+    os.execv({server!r}, [{server!r}, *flags])
+"""
+
+
+def _program(path: Path, content: str, **values: object) -> str:
+    path.parent.mkdir()
+    path.write_text(content.format(python=sys.executable, **values))
+    path.chmod(0o755)
+    return str(path)
+
+
 def _stand_in(folder: Path, monkeypatch, broken: bool = False) -> Path:
     """Puts the stand-in on PATH, and returns the file in which it says what it is."""
     program, record = folder / "bin" / "tensorflow_model_server", folder / "record"
-    program.parent.mkdir()
-    program.write_text(_STAND_IN.format(python=sys.executable, record=str(record), broken=broken))
-    program.chmod(0o755)
+    _program(program, _STAND_IN, record=str(record), broken=broken)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
     return record
 
@@ -173,6 +197,57 @@ def test_the_program_of_tf_serving_is_used_where_it_is_on_the_path(
     process, base = record.read_text().split()
     assert not Path("/proc", process).exists()
     assert not Path(base).exists()
+
+
+@pytest.mark.slow
+def test_docker_is_used_where_it_has_the_image_and_leaves_no_container(
+    model, network, tmp_path, monkeypatch
+):
+    record, commands = tmp_path / "record", tmp_path / "commands"
+    server = _program(tmp_path / "server" / "started", _STAND_IN, record=str(record), broken=False)
+    docker = tmp_path / "bin" / "docker"
+    _program(docker, _DOCKER, record=str(commands), server=server)
+    monkeypatch.setenv("PATH", f"{docker.parent}:/usr/bin:/bin")
+    assert servers.best() == servers.DOCKER
+    image = builders.encode(builders.noise(0))
+    with servers.serving(model.uri / "Format-Serving", servers.DOCKER, 60.0) as server:
+        answer = server.ask("serving_default", {"image_bytes": [image]})
+        assert server.peak_memory() is None
+    wanted = network(preprocess(tf.constant([image]), networks.EXPECTED))
+    np.testing.assert_allclose(answer["probabilities"], wanted, atol=1e-5)
+    inspected, started, removed = commands.read_text().splitlines()
+    assert inspected == "image inspect tensorflow/serving"
+    assert removed == f"rm --force {started.split()[3]}"
+    assert not Path("/proc", record.read_text().split()[0]).exists()
+    docker.write_text("#!/bin/sh\nexit 1\n")
+    assert servers.best() == servers.LOADER
+
+
+@keras.saving.register_keras_serializable("tests of serving")
+class _Known(keras.layers.ReLU):
+    pass
+
+
+class _Unknown(keras.layers.ReLU):
+    pass
+
+
+@pytest.mark.parametrize("layer", [_Known, _Unknown])
+def test_layers_of_other_modules_have_to_be_known_to_keras(layer, tmp_path):
+    images = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(layer()(images))
+    (tmp_path / "Format-Keras").mkdir()
+    keras.Model(images, pooled).save(tmp_path / "Format-Keras" / "model.keras")
+    expected = dataclasses.asdict(networks.EXPECTED)
+    written = builders.artifact(
+        tmp_path, "Model", architecture=f"{__name__}:build", preprocessing=expected
+    )
+    files = [builders.encode(builders.noise(0))]
+    if layer is _Known:
+        assert trial.expected(written, files).probabilities.shape == (1, 3)
+    else:
+        with pytest.raises(DataError, match=r"locate class '_Unknown'; layers of your own"):
+            trial.expected(written, files)
 
 
 def test_a_server_that_ends_is_named_with_its_last_words(model, tmp_path, monkeypatch):

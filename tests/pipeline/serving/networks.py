@@ -1,5 +1,6 @@
 """A tiny trained network and what Trainer writes of it, for the tests of serving."""
 
+import dataclasses
 from pathlib import Path
 
 import keras
@@ -34,10 +35,5 @@ def artifact(folder: Path, model: keras.Model, preprocessing: Preprocessing = EX
     export.save(model, CLASSES, preprocessing, written.uri / "Format-Serving")
     (written.uri / "Format-Keras").mkdir()
     model.save(written.uri / "Format-Keras" / "model.keras")
-    written.properties["preprocessing"] = {
-        "height": EXPECTED.height,
-        "width": EXPECTED.width,
-        "mean": list(EXPECTED.mean),
-        "std": list(EXPECTED.std),
-    }
+    written.properties["preprocessing"] = dataclasses.asdict(EXPECTED)
     return written

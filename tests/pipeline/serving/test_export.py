@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
@@ -107,6 +109,19 @@ def test_bad_images_spoil_their_own_rows_alone(model):
             assert found.errors[row] == ""
             assert found.classes[row] == alone.classes[row]
             np.testing.assert_array_equal(found.probabilities[row], alone.probabilities[row])
+
+
+def test_requests_at_the_same_time_have_their_own_answers(model):
+    predictor = Predictor(model.uri / "Format-Serving")
+    batches = [[*_IMAGES[place:], b"", *_IMAGES[:place]] for place in range(6)] * 2
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(predictor, batches))
+    wanted = predictor(_IMAGES).probabilities
+    for number, answer in enumerate(found):
+        place = number % 6
+        assert [bool(error) for error in answer.errors] == [row == 6 - place for row in range(7)]
+        rows = np.delete(answer.probabilities, 6 - place, axis=0)
+        np.testing.assert_allclose(rows, np.roll(wanted, -place, axis=0), atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [0, 2])
