@@ -1,5 +1,6 @@
 """Trainings that begin with trained weights, in files that the test makes."""
 
+import dataclasses
 import json
 
 import keras
@@ -161,6 +162,28 @@ def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
     model = keras_resnet.create("resnet18", input_shape=(32, 32, 3), kernel_initializer="zeros")
     with pytest.raises(PipelineError, match=r"put it there as .*resnet18\.a1_in1k\.safetensors"):
         initialization.prepare(model, Parameters(**_TINY, init_from=name), resumed=False)
+
+
+def test_named_weights_come_from_the_cache_with_their_preprocessing(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    path = weights.cache_path(weights.default_record("resnet18"))
+    path.parent.mkdir(parents=True)
+    there = keras_resnet.create("resnet18", input_shape=(32, 32, 3), seed=1)
+    weights.to_timm(there, path)
+    changes = {"model": "resnet18", "model_arguments": {}, "mean": None, "std": None}
+    parameters = Parameters(**_TINY | changes, init_from="imagenet")
+    model = keras_resnet.create("resnet18", input_shape=(32, 32, 3), classes=6, seed=2)
+    initialization.prepare(model, parameters, resumed=False)
+    before, after = values(there), values(model)
+    for name, value in after.items():
+        assert name.startswith("classifier") or (value == before[name]).all(), name
+    # No statistics of the images are asked for.
+    preprocessing = trainer._preprocessing(parameters, {})
+    assert preprocessing == initialization.expected(parameters)
+    assert preprocessing.interpolation == "bicubic"
+    own = Parameters(**_TINY | changes | {"interpolation": "bilinear", "std": (1.0,) * 3})
+    own = trainer._preprocessing(dataclasses.replace(own, init_from="imagenet"), {})
+    assert (own.interpolation, own.std, own.mean) == ("bilinear", (1.0,) * 3, preprocessing.mean)
 
 
 def test_another_file_of_the_same_name_is_another_training(tmp_path):
