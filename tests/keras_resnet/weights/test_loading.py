@@ -107,10 +107,12 @@ def test_without_classifier_that_of_the_state_is_left_out(state):
     load_torch_state(tiny_network(include_top=False), state)
 
 
-def test_half_precision_is_widened(state):
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_widened(dtype, state, tmp_path):
     model = tiny_network()
-    half = {k: v.astype("float16") if v.dtype == np.float32 else v for k, v in state.items()}
-    load_torch_state(model, half)
+    half = {k: v.astype(dtype) if v.dtype == np.float32 else v for k, v in state.items()}
+    save_file(half, tmp_path / "half.safetensors")
+    load(model, tmp_path / "half.safetensors")
     assert {str(keras.ops.convert_to_numpy(variable).dtype) for variable in model.weights} == {
         "float32"
     }
@@ -186,6 +188,10 @@ def test_files_that_are_not_taken(state, tmp_path):
     for name in ("pytorch_model.bin", "resnet18.pth", "model.pt", "model.pkl"):
         (tmp_path / name).write_bytes(pickle.dumps(Explosive()))
         with pytest.raises(ValueError, match="can run code"):
+            load(model, tmp_path / name)
+    for name in ("renamed.safetensors", "renamed.h5", "renamed.keras"):
+        (tmp_path / name).write_bytes(pickle.dumps(Explosive()))
+        with pytest.raises(ValueError, match="cannot be read"):
             load(model, tmp_path / name)
     save_file({"fc.bias": state["fc.bias"]}, tmp_path / "part.safetensors")
     with pytest.raises(ValueError, match="Missing"):
