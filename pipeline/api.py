@@ -1,16 +1,21 @@
 """The pipeline from Python: one call runs a configuration and returns what came of it."""
 
+import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from pipeline import config as configuration
 from pipeline import quiet
 from pipeline.errors import UsageError
-from pipeline.orchestration import graph, runner
+from pipeline.orchestration import graph, runner, selection
 from pipeline.orchestration.runner import Result
-from pipeline.orchestration.view import Silent, View, messages
+from pipeline.orchestration.store import CANCELED, Store
+from pipeline.orchestration.view import Silent, View, messages, relative
 from pipeline.sources import uris
 
 
@@ -21,10 +26,12 @@ class RunResult:
     Args:
         config: The configuration that ran.
         components: The result of each component by its name.
+        number: The number of the run below its root.
     """
 
     config: configuration.RunConfig
     components: dict[str, Result]
+    number: int = 0
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -43,8 +50,11 @@ def run(
     config: str | Path | Mapping[str, Any] | configuration.RunConfig = configuration.DEFAULT,
     *,
     overrides: Sequence[str] = (),
-    until: str | None = None,
+    from_: str | None = None,
+    to: str | None = None,
+    only: str | None = None,
     view: View | None = None,
+    command: str | None = None,
 ) -> RunResult:
     """Runs a configuration from images to a pushed model, using again what has not changed.
 
@@ -52,8 +62,13 @@ def run(
         config: The name of an embedded configuration, the path of a YAML file, nested mappings as
             in such a file, or a configuration.
         overrides: `"section.key=value"` each, for a name or a path.
-        until: The component to end with, such as `"ExampleValidator"`; only what it needs is run.
+        from_: The component to begin with, such as `"Trainer"`: it and what depends on it run,
+            changed or not; what they need of others has to be there from an earlier run.
+        to: The component to end with, such as `"ExampleValidator"`; only what it needs is run.
+        only: The one component to run, unless it is unchanged; what it needs has to be there.
         view: Shows the run; by default nothing is shown.
+        command: The command line that makes the run again, which its report names; by default the
+            one that says the same.
 
     Returns:
         What the components left.
@@ -71,15 +86,65 @@ def run(
     print(result.metrics["accuracy"], result.pushed)
     ```
     """
+    if command is None:
+        command = _command(config, overrides, {"--from": from_, "--to": to, "--only": only})
     config = _loaded(config, overrides)
-    root = config.root / config.name
-    nodes = graph.build(config)
-    if until is not None:
-        nodes = graph.until(nodes, until)
+    chosen = selection.select(graph.build(config), from_, to, only)
     view = view or Silent()
+    numbers: list[int] = []
+
+    def ended(executions: Store, number: int, state: str) -> None:
+        numbers.append(number)
+        if state != CANCELED:  # whoever stops a run does not want to wait for a drawing
+            _report(executions, number, view)
+
+    options = runner.Options(
+        max_parallel=config.max_parallel,
+        retries=config.retries,
+        config=effective(config),
+        command=command,
+        ended=ended,
+    )
     with messages(view):
-        results = runner.execute(nodes, config.name, root, view, config.workers)
-    return RunResult(config, results)
+        try:
+            results = runner.execute(
+                chosen, config.name, config.root / config.name, view, config.workers, options
+            )
+        except UsageError as error:
+            raise configuration.located(error, config) from error
+    return RunResult(config, results, numbers[0])
+
+
+def effective(config: configuration.RunConfig) -> dict[str, Any]:
+    """Returns a configuration as JSON values, with everything that was left to defaults."""
+    return TypeAdapter(configuration.RunConfig).dump_python(config, mode="json")
+
+
+def _command(
+    config: str | Path | Mapping[str, Any] | configuration.RunConfig,
+    overrides: Sequence[str],
+    options: Mapping[str, str | None],
+) -> str:
+    """Returns the command line of a run that was started from Python; nothing where there is none."""
+    if not isinstance(config, str | Path):
+        return ""
+    given = [part for name, value in options.items() if value for part in (name, value)]
+    sets = [part for override in overrides for part in ("--set", override)]
+    return shlex.join(["python", "-m", "pipeline", "run", str(config), *sets, *given])
+
+
+def _report(executions: Store, number: int, view: View) -> None:
+    """Draws the report of a run that has just ended, and says where it lies, or why there is none."""
+    path = executions.root / "reports" / f"{number}.html"
+    try:
+        from pipeline.reporting import run_report
+
+        run_report.write(executions, number, path)
+    except Exception as error:  # a run does not fail for want of a drawing
+        logging.getLogger(__name__).debug("no report", exc_info=True)
+        view.say(f"run {number} has no report: {type(error).__name__}: {error}")
+    else:
+        view.say(f"run {number} is drawn in {relative(path)}")
 
 
 def attend(

@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import re
 import sys
 import traceback
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from pipeline.commands import models
+from pipeline.commands import compile as compilation
+from pipeline.commands import init, lineage, models, options, runs
+from pipeline.commands import report as drawing
 from pipeline.errors import PipelineError, UsageError
 
 # Nothing heavy is imported up here: `--help` has to answer at once.
@@ -36,120 +37,52 @@ def _options(
 
 @app.command()
 def run(
-    config: Annotated[
-        str | None,
-        typer.Argument(
-            help="An embedded configuration, or the path of a YAML file; by default 'images' "
-            "with --data, else 'digits'."
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="Where the images are: a folder CLASS/IMAGE or SPLIT/CLASS/IMAGE, a manifest "
-            "(.csv, .jsonl), TFRecord files, tfds:NAME, or 'digits'; any path that Beam reads; "
-            "{SPAN} stands for a number in it. Sets example_gen.source.",
-        ),
-    ] = None,
-    span: Annotated[
-        int | None, typer.Option(help="The {SPAN} to read; by default the latest.")
-    ] = None,
-    tfds_manual_dir: Annotated[
-        Path | None, typer.Option(help="Where downloads of tfds:NAME lie already.")
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(help="Name of the pipeline and its model; with --data that of the folder."),
-    ] = None,
-    root: Annotated[Path | None, typer.Option(help="Where artifacts are kept; sets root.")] = None,
-    destination: Annotated[
-        str | None, typer.Option(help="Where models are pushed to; sets pusher.destination.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="A network of keras_resnet.list_models(); sets trainer.model."),
-    ] = None,
-    init_from: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WEIGHTS",
-            help="Trained weights to begin with, such as timm/resnet18.a1_in1k, 'imagenet' or a "
-            "file; sets trainer.init_from, and trainer.model where the name says it.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that read images; sets workers.")
-    ] = None,
-    max_bad_fraction: Annotated[
-        float | None,
-        typer.Option(help="Share of images that may be unusable before the run stops."),
-    ] = None,
-    drop_near: Annotated[
-        int | None,
-        typer.Option(
-            metavar="BITS",
-            help="Drop near duplicates whose hashes differ in at most so many of 64 bits.",
-        ),
-    ] = None,
-    schema: Annotated[
-        Path | None,
-        typer.Option(help="The schema that you keep; written when it is not there yet."),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COMPONENT",
-            help="End with this component; ExampleValidator checks the data and trains nothing.",
-        ),
-    ] = None,
-    waive: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ANOMALY", help="Let the run go on in spite of this anomaly."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the configuration."),
-    ] = None,
+    config: options.Config = None,
+    data: options.Data = None,
+    span: options.Span = None,
+    tfds_manual_dir: options.TfdsManualDir = None,
+    name: options.Name = None,
+    root: options.Root = None,
+    destination: options.Destination = None,
+    model: options.Model = None,
+    init_from: options.InitFrom = None,
+    workers: options.Workers = None,
+    max_bad_fraction: options.MaxBadFraction = None,
+    drop_near: options.DropNear = None,
+    schema: options.Schema = None,
+    waive: options.Waive = None,
+    set_: options.Set = None,
+    from_: options.From = None,
+    to: options.To = None,
+    only: options.Only = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run and why, and run nothing.")
+    ] = False,
 ) -> None:
     """Run a configuration from images to a pushed model."""
     from rich.console import Console
 
     from pipeline import api, launch, quiet, report
-    from pipeline import config as configuration
-    from pipeline.orchestration import graph, view
+    from pipeline.orchestration import graph, selection, view
 
-    if config is None:
-        config = "digits" if data in (None, "digits") else "images"
-    given = {
-        "name": name or (_name_of(data) if data and config in configuration.embedded() else None),
-        "example_gen.source": data,
-        "example_gen.span": span,
-        "example_gen.tfds_manual_dir": tfds_manual_dir,
-        "example_gen.max_bad_fraction": max_bad_fraction,
-        "example_gen.drop_near": drop_near,
-        "schema_gen.file": schema,
-        "example_validator.waive": waive or None,
-        "root": root,
-        "pusher.destination": destination,
-        "trainer.model": model or (init_from and _network_of(init_from)),
-        "trainer.init_from": init_from,
-        "workers": workers,
-    }
-    values = {key: value for key, value in given.items() if value is not None}
-    chosen = configuration.load(config, set_ or (), values)
-    nodes = graph.build(chosen)
-    names = [node.name for node in (graph.until(nodes, until) if until else nodes)]
+    chosen = options.load(locals())
+    part = selection.select(graph.build(chosen), from_, to, only)
+    if dry_run:
+        from pipeline.orchestration import plan
+
+        print("\n".join(plan.lines(plan.of(part, chosen.name, chosen.root / chosen.name))))
+        return
+    names = [node.name for node in part.nodes]
     console = Console()
     with quiet.filtered_stderr():
         if launch.is_peer():
             api.attend(chosen, view=view.Plain(console, names))
             return
-        if console.is_terminal:
-            with view.Rich(console, names) as live:
-                result = api.run(chosen, until=until, view=live)
-        else:
-            result = api.run(chosen, until=until, view=view.Plain(console, names))
+        kind = view.Rich if console.is_terminal else view.Plain
+        with kind(console, names) as shown:
+            result = api.run(
+                chosen, from_=from_, to=to, only=only, view=shown, command=options.command()
+            )
     report.print_result(console, result)
 
 
@@ -284,6 +217,11 @@ def doctor(
 
 
 models.register(app)
+runs.register(app)
+lineage.register(app)
+init.register(app)
+compilation.register(app)
+drawing.register(app)
 
 
 def main() -> None:
@@ -299,7 +237,10 @@ def main() -> None:
     except TyperException as error:
         code = _complain(_explain(error), error.exit_code)
     except PipelineError as error:
-        code = _complain(str(error), error.exit_code, debug)
+        *others, last = getattr(error, "lines", (str(error),))
+        for line in others:
+            _complain(line, error.exit_code)
+        code = _complain(last, error.exit_code, debug)
     except BrokenPipeError:
         # Whoever read the output has gone; Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -311,23 +252,6 @@ def main() -> None:
         print("stopped; what was finished is kept, nothing half-written is left", file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)
-
-
-def _name_of(data: str) -> str:
-    """Returns a name for the model of other data, lest it becomes a version of the default's."""
-    path = data.removeprefix("tfds:")
-    if "://" not in data and path == data:
-        path = str(Path(data).absolute())
-    # A pattern such as `{SPAN}` or `*.tfrecord` names nothing.
-    named = [part for part in path.split("/") if part and not set(part) & set("{}*?[]")]
-    last = re.sub(r"\.(csv|tsv|jsonl|tfrecord)$", "", named[-1]) if named else ""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", last).lstrip("_.-") or "data"
-
-
-def _network_of(weights: str) -> str | None:
-    """Returns the network that a name of trained weights begins with; a file's says nothing."""
-    named = re.fullmatch(r"(?:timm|keras)/([^./]+)\.[^/]+", weights)
-    return named[1] if named and not Path(weights).is_file() else None
 
 
 def _program() -> str:

@@ -1,5 +1,7 @@
 """The errors that the pipeline raises on purpose, each with the exit code it ends a command with."""
 
+from collections.abc import Iterable
+
 
 class PipelineError(Exception):
     """Work that could not be completed; the message says what was found and what to do.
@@ -15,6 +17,22 @@ class UsageError(PipelineError):
     """Wrong use: an unknown name, a missing file, a value that is not allowed."""
 
     exit_code = 2
+
+
+class UsageErrors(UsageError):
+    """Several of them at once, such as all that is wrong with a configuration.
+
+    Args:
+        lines: One line for each, or the only one.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = (lines,) if isinstance(lines, str) else tuple(lines)
+        super().__init__(self.lines)
+
+    def __str__(self) -> str:
+        """Returns the lines one below the other."""
+        return "\n".join(self.lines)
 
 
 class DataError(PipelineError):

@@ -18,6 +18,8 @@ T = TypeVar("T")
 def parameters(cls: type[T]) -> type[T]:
     """Makes `cls` a frozen dataclass whose fields are validated and whose names are closed."""
     make: Callable[[type[T]], type[T]] = _dataclass(
-        frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=False)
+        frozen=True,
+        kw_only=True,
+        config=ConfigDict(extra="forbid", strict=False, allow_inf_nan=False),
     )
     return make(cls)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from pipeline.api import RunResult
 from pipeline.components.evaluator import PAGE
-from pipeline.orchestration.view import format_seconds
+from pipeline.orchestration.view import format_seconds, relative
 
 
 def print_result(console: Console, result: RunResult, python: Path | None = None) -> None:
@@ -92,13 +92,6 @@ def look_at_data(result: RunResult, python: Path) -> tuple[str, str]:
 
 def _quoted(path: Path) -> str:
     return shlex.quote(str(relative(path)))
-
-
-def relative(path: Path) -> Path:
-    """Returns `path` relative to the working directory when it lies below it."""
-    # Not resolved: the interpreter of a virtual environment is a link to another one.
-    absolute = path.absolute()
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
 
 
 def _line(console: Console, line: str) -> None:

@@ -90,6 +90,16 @@ class Assessment:
     compared: Compared | None
     sampling: Sampling
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes in label order."""
+        return self.predictions.classes
+
+    @property
+    def examples(self) -> int:
+        """How many examples it was found from."""
+        return len(self.predictions)
+
 
 def assess(
     found: Predictions,

@@ -84,6 +84,8 @@ def as_json(found: Assessment) -> dict[str, Any]:
             "seed": found.sampling.seed,
             **{name: figure.interval for name, figure in found.figures.items()},
         },
+        **({"baseline": figures_as_json(found.baseline)} if found.baseline else {}),
+        **({"gains": figures_as_json(found.gains)} if found.gains else {}),
         "per_class": found.per_class,
         "confusion": confusion,
     }

@@ -18,6 +18,7 @@ from pipeline.components import (
 )
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
+from pipeline.orchestration import custom
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,11 @@ class Node:
 
 
 def build(config: RunConfig) -> list[Node]:
-    """Returns the nodes of the run that `config` describes, each behind those it depends on."""
+    """Returns the nodes of the run that `config` describes, each behind those it depends on.
+
+    Raises:
+        graphlib.CycleError: Components wait for each other.
+    """
     examples = ("ExampleGen", "examples")
     schema = ("SchemaGen", "schema")
     statistics = ("StatisticsGen", "statistics")
@@ -86,7 +91,7 @@ def build(config: RunConfig) -> list[Node]:
             },
         ),
     )
-    return order(nodes)
+    return order(tuple(custom.held_back((*nodes, *custom.nodes(config)), config)))
 
 
 def _evaluator(config: RunConfig) -> evaluator.Parameters:
@@ -109,21 +114,3 @@ def order(nodes: tuple[Node, ...]) -> list[Node]:
         for node in nodes
     }
     return [by_name[name] for name in graphlib.TopologicalSorter(graph).static_order()]
-
-
-def until(nodes: list[Node], name: str) -> list[Node]:
-    """Returns the node called `name` and what it needs, in their order.
-
-    Raises:
-        UsageError: There is no such node.
-    """
-    by_name = {node.name: node for node in nodes}
-    if name not in by_name:
-        raise UsageError(f"--until {name}: expected one of {', '.join(by_name)}")
-    needed, pending = set(), [name]
-    while pending:
-        node = by_name[pending.pop()]
-        needed.add(node.name)
-        pending += [source for source, _ in (*node.inputs.values(), *node.history.values())]
-        pending += node.after
-    return [node for node in nodes if node.name in needed]

@@ -1,183 +1,279 @@
-"""Runs the nodes of a graph in order, taking from the store what has not changed."""
+"""Runs the nodes of a graph, taking from the store what has not changed."""
 
-import shutil
+import contextlib
+import os
+import signal
 import tempfile
+import threading
 import time
-import traceback
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from pipeline import files
-from pipeline.errors import DataError, PipelineError
-from pipeline.orchestration import fingerprint, store
-from pipeline.orchestration.artifact import Artifact, Context, Outcome
+from pipeline.errors import PipelineError, Stopped, UsageError, UsageErrors
+from pipeline.orchestration import fingerprint, provenance, step, store
+from pipeline.orchestration.artifact import Artifact, Context
+from pipeline.orchestration.board import Board
 from pipeline.orchestration.graph import Node
+from pipeline.orchestration.selection import Selection, depends_on, independent
+from pipeline.orchestration.step import Job, Result
 from pipeline.orchestration.view import View
 
 _POLL = 0.5
+_MOST_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
-class Result:
-    """What one component contributed to a run.
+class Options:
+    """How a run is done, and what is written down of it; no result depends on it.
 
     Args:
-        name: Name of the component.
-        outcome: Its result line, and its refusal if there is one.
-        outputs: Output key to artifact.
-        seconds: Wall time that this run spent on it.
-        cached: Whether an earlier execution was used again.
+        max_parallel: How many components may run at once; None for two, or one on one core.
+        retries: How often a component is tried again after a failure: one number for all, or
+            component to number. What refuses, or is wrongly used, is not tried again.
+        config: The effective configuration, as JSON values.
+        command: The command line that makes the run again.
+        ended: Called when the run is over with the store, its number and the state that it ended in.
     """
 
-    name: str
-    outcome: Outcome
-    outputs: dict[str, Artifact]
-    seconds: float
-    cached: bool
+    max_parallel: int | None = None
+    retries: int | Mapping[str, int] = 0
+    config: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+    ended: Callable[[store.Store, int, str], None] = lambda executions, run, state: None
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, which ends a run as Ctrl-C does, but with another exit code."""
 
 
 def execute(
-    nodes: list[Node], name: str, root: Path, view: View, workers: int = 1
+    nodes: Sequence[Node] | Selection,
+    name: str,
+    root: Path,
+    view: View,
+    workers: int = 1,
+    options: Options | None = None,
 ) -> dict[str, Result]:
-    """Runs `nodes` in their order and returns the result of each by its name.
+    """Runs `nodes`, independent ones at once, and returns the result of each by its name.
 
     Args:
-        nodes: The graph, each node behind those it depends on.
+        nodes: The graph, each node behind those it depends on, or a part of it.
         name: Name of the pipeline and of the model.
         root: The pipeline root.
         view: Shows the run to whoever watches.
         workers: The number of processes that a component may use; no result depends on it.
+        options: How it is done.
 
     Raises:
-        UsageError: The root cannot be written to, or a component's parameters cannot be used.
-        PipelineError: A component failed or refused; the message begins with its name.
+        UsageError: The root cannot be written to, a component's parameters cannot be used, or
+            what the selection takes from the store is not there.
+        PipelineError: Components failed or refused; the message begins with their names. What does
+            not depend on them has run.
+        Stopped: SIGTERM, or a component that can go on when it is started again.
         KeyboardInterrupt: The run was stopped; nothing half-written is left.
     """
+    options = options or Options()
+    chosen = nodes if isinstance(nodes, Selection) else Selection(tuple(nodes))
     files.require_writable(root, "root")
     executions = store.Store(root)
-    _check(nodes, executions)
-    results: dict[str, Result] = {}
-    for node in nodes:
-        view.started(node.name)
-        begin = time.perf_counter()
-        try:
-            result = _execute_node(node, name, executions, results, view, workers)
-        except BaseException:
-            view.failed(node.name)
-            raise
-        results[node.name] = replace(result, seconds=time.perf_counter() - begin)
-        view.finished(results[node.name])
-        if result.outcome.refusal:
-            for artifact in result.outputs.values():
-                view.say(f"      what it found is in {artifact.uri}")
-            raise PipelineError(f"{node.name}: {result.outcome.refusal}")
+    given = _required(chosen, Job(name, executions, view))
+    _check(chosen.nodes, executions)
+    graph = [(node.name, depends_on(node)) for node in chosen.nodes]
+    run = executions.begin_run(name, graph, options.config, options.command, provenance.commit())
+    state, error = store.FAILED, ""
+    try:
+        with _terminable():
+            job = _job(chosen, name, executions, view, workers, options, run)
+            results = _run(chosen, given, job, options.max_parallel or _at_once())
+        state = store.COMPLETE
+    except _TerminatedError:
+        state, error = store.CANCELED, "stopped by SIGTERM"
+        raise Stopped(
+            "stopped by SIGTERM; what was finished is kept, and the same command goes on from there"
+        ) from None
+    except KeyboardInterrupt:
+        state, error = store.CANCELED, "stopped by the user"
+        raise
+    except BaseException as failure:
+        state = store.CANCELED if isinstance(failure, Stopped) else store.FAILED
+        error = str(failure)
+        raise
+    finally:
+        _end(executions, run, state, error, view)
+        options.ended(executions, run, state)
     return results
 
 
-def _check(nodes: list[Node], executions: store.Store) -> None:
+def _end(executions: store.Store, run: int, state: str, error: str, view: View) -> None:
+    """Records how the run ended; on a full disk the next one records that it did."""
+    try:
+        executions.abandon_open()
+        executions.end_run(run, state, error)
+    except PipelineError as failure:
+        view.say(str(failure))
+
+
+def _job(
+    chosen: Selection,
+    name: str,
+    executions: store.Store,
+    view: View,
+    workers: int,
+    options: Options,
+    run: int,
+) -> Job:
+    retries = options.retries
+    if isinstance(retries, int):
+        retries = {node.name: retries for node in chosen.nodes}
+    at_once = (options.max_parallel or _at_once()) > 1
+    return Job(
+        name=name,
+        executions=executions,
+        view=view,
+        workers=workers,
+        run=run,
+        retries=retries,
+        forced=chosen.forced,
+        crowded=frozenset(n.name for n in chosen.nodes if at_once and independent(n, chosen.nodes)),
+    )
+
+
+def _run(
+    chosen: Selection, given: Mapping[str, store.Execution], job: Job, at_once: int
+) -> dict[str, Result]:
+    results: dict[str, Result] = {}
+    by_name = {node.name: node for node in chosen.nodes}
+    for name, execution in given.items():
+        job.view.started(name)
+        found = step.reuse(execution, job)
+        if found is None:
+            job.view.failed(name)
+            raise UsageError(_gone(chosen.said, {name: "it was removed just now"}))
+        results[name] = found
+        job.view.finished(found)
+
+    def perform(node: Node) -> None:
+        job.view.started(node.name)
+        begin = time.perf_counter()
+        try:
+            result = step.perform(node, results, job)
+        except BaseException:
+            job.view.failed(node.name)
+            raise
+        results[node.name] = replace(result, seconds=time.perf_counter() - begin)
+        job.view.finished(results[node.name])
+        if result.outcome.refusal:
+            for artifact in result.outputs.values():
+                job.view.say(f"      what it found is in {artifact.uri}", node.name)
+            raise PipelineError(f"{node.name}: {result.outcome.refusal}")
+
+    board = Board(chosen.nodes, frozenset(results), perform, at_once)
+    job = replace(job, wait=board.wait)
+    board.run()
+    if board.errors:
+        raise _failure(board)
+    return {name: results[name] for name in by_name}
+
+
+def _failure(board: Board) -> PipelineError:
+    """Returns one error for all that failed, with the kind of the one that there is."""
+    text = "; ".join(map(str, board.errors.values()))
+    if board.unreached:
+        text += f"; not run for it: {', '.join(board.unreached)}"
+    first, *others = board.errors.values()
+    if others or not isinstance(first, PipelineError):
+        return PipelineError(text)
+    failure = step.said_anew(first, text)
+    failure.__cause__ = first
+    return failure
+
+
+def _at_once() -> int:
+    return min(_MOST_AT_ONCE, os.cpu_count() or 1)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM end the block as Ctrl-C does, where nobody else has a use for it."""
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        raise _TerminatedError
+
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    ):
+        yield
+        return
+    signal.signal(signal.SIGTERM, receive)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _check(nodes: Sequence[Node], executions: store.Store) -> None:
     """Lets components look at their parameters before anything is written.
 
     Parameters that a component has completed with, on the same code, are not looked at again:
     looking may mean to load TensorFlow.
+
+    Raises:
+        UsageError: Parameters cannot be used; all that cannot are named at once.
     """
+    wrong: list[UsageError] = []
     for node in nodes:
         check = getattr(node.module, "check", None)
         if check is not None and not (
-            _cacheable(node) and executions.completed_with(node.name, _own_dependencies(node))
+            step.cacheable(node)
+            and executions.completed_with(node.name, step.own_dependencies(node))
         ):
-            check(node.parameters)
+            try:
+                check(node.parameters)
+            except UsageError as error:
+                wrong.append(error)
+    if len(wrong) > 1:
+        raise UsageErrors(map(str, wrong))
+    if wrong:
+        raise wrong[0]
 
 
-def _execute_node(
-    node: Node,
-    name: str,
-    executions: store.Store,
-    results: dict[str, Result],
-    view: View,
-    workers: int,
-) -> Result:
-    inputs = _inputs(node, executions, results)
-    dependencies = _dependencies(node, name, inputs)
-    key = fingerprint.digest(dependencies)
-    if earlier := _earlier(node, key, executions):
-        return _used(earlier, executions, cached=True)
-    context = Context(
-        name,
-        view.progress(node.name),
-        view.say,
-        workers,
-        executions.state(node.name, key),
-        dependencies["external"],
+def _required(chosen: Selection, job: Job) -> dict[str, store.Execution]:
+    """Returns the executions that a selection takes from the store.
+
+    Raises:
+        UsageError: One is not there.
+    """
+    found: dict[str, store.Execution] = {}
+    missing: dict[str, str] = {}
+    for node in chosen.nodes:
+        if node.name not in chosen.required or not found.keys() >= set(depends_on(node)):
+            continue
+        results = {name: step.result_of(execution) for name, execution in found.items()}
+        inputs = step.inputs_of(node, job.executions, results)
+        key = fingerprint.digest(step.dependencies_of(node, job.name, inputs))
+        if execution := job.executions.find(node.name, key):
+            found[node.name] = execution
+        else:
+            missing[node.name] = "it would have to run"
+    if missing:
+        raise UsageError(_gone(chosen.said, missing))
+    return found
+
+
+def _gone(said: str, missing: Mapping[str, str]) -> str:
+    names = ", ".join(f"{name} ({why})" for name, why in missing.items())
+    return (
+        f"{said}: needs what is not in the store: {names}; `why {next(iter(missing))}` says what "
+        "changed, and a run without the option makes it"
     )
-    if not _resumable(node):
-        made = _run(node, inputs, key, dependencies, executions, context)
-        return _used(made, executions, cached=False)
-
-    def wait() -> None:
-        view.say(f"{node.name}: another process does the same; waiting for it")
-
-    with executions.alone(node.name, key, wait):
-        if earlier := _earlier(node, key, executions):
-            return _used(earlier, executions, cached=True)
-        made = _run(node, inputs, key, dependencies, executions, context)
-        return _used(made, executions, cached=False)
 
 
-def _used(execution: store.Execution, executions: store.Store, cached: bool) -> Result:
-    """Returns what `execution` contributes to this run, and records that it does."""
-    executions.use(execution)
-    return _result(execution, cached)
-
-
-def _result(execution: store.Execution, cached: bool) -> Result:
-    return Result(execution.component, execution.outcome, execution.outputs, 0.0, cached)
-
-
-def _earlier(node: Node, key: str, executions: store.Store) -> store.Execution | None:
-    """Returns an earlier execution of the same, or None."""
-    return executions.find(node.name, key) if _cacheable(node) else None
-
-
-def _run(
-    node: Node,
-    inputs: dict[str, Artifact],
-    key: str,
-    dependencies: dict[str, Any],
-    executions: store.Store,
-    context: Context,
-) -> store.Execution:
-    sources = node.inputs | node.history
-    for input_key, artifact in inputs.items():
-        _require_unchanged(artifact, sources[input_key][0], node.name)
-    execution = executions.begin(node.name, key, dependencies)
-    try:
-        outputs = {
-            output: Artifact(kind, executions.staging(execution, output))
-            for output, kind in node.module.OUTPUTS.items()
-        }
-        outcome = node.module.run(inputs, outputs, node.parameters, context)
-        execution = executions.complete(execution, outputs, outcome)
-        shutil.rmtree(context.state, ignore_errors=True)  # nobody has to go on from there
-    except KeyboardInterrupt:
-        executions.abandon(execution, store.CANCELED, "stopped by the user")
-        raise
-    except Exception as error:
-        executions.abandon(execution, store.FAILED, traceback.format_exc())
-        raise _named(error, node) from error
-    return execution
-
-
-def _named(error: Exception, node: Node) -> PipelineError:
-    """Returns the error as one that begins with the name of the component."""
-    if isinstance(error, PipelineError):
-        return type(error)(f"{node.name}: {error}")
-    return PipelineError(f"{node.name}: {type(error).__name__}: {_brief(error)}")
-
-
-def attend(nodes: list[Node], name: str, root: Path, view: View, workers: int = 1) -> None:
+def attend(nodes: Sequence[Node], name: str, root: Path, view: View, workers: int = 1) -> None:
     """Does the part of a worker that is not the chief: it trains with it, and leaves no traces.
 
     What is in front of the training is the chief's work, which is waited for.
@@ -195,29 +291,19 @@ def attend(nodes: list[Node], name: str, root: Path, view: View, workers: int = 
     executions = store.Store(root)
     results: dict[str, Result] = {}
     for node in nodes:
-        inputs = _inputs(node, executions, results)
-        key = fingerprint.digest(_dependencies(node, name, inputs))
-        if _resumable(node):
+        inputs = step.inputs_of(node, executions, results)
+        key = fingerprint.digest(step.dependencies_of(node, name, inputs))
+        if step.resumable(node):
             view.started(node.name)
-            _attend_node(
-                node,
-                inputs,
-                key,
-                executions,
-                Context(
-                    name,
-                    view.progress(node.name),
-                    view.say,
-                    workers,
-                    executions.state(node.name, key),
-                ),
-            )
+            state = executions.state(node.name, key)
+            context = Context(name, view.progress(node.name), view.say, workers, state)
+            _attend_node(node, inputs, key, executions, context)
             return
         if not _earlier(node, key, executions):
             view.say(f"waiting for {node.name} of the chief")
         while not (found := _earlier(node, key, executions)):
             time.sleep(_POLL)
-        results[node.name] = _result(found, cached=True)
+        results[node.name] = step.result_of(found, cached=True)
 
 
 def _attend_node(
@@ -237,67 +323,9 @@ def _attend_node(
         try:
             node.module.run(inputs, outputs, node.parameters, context)
         except Exception as error:
-            raise _named(error, node) from error
+            raise step.named(error, node) from error
 
 
-def _inputs(node: Node, executions: store.Store, results: dict[str, Result]) -> dict[str, Artifact]:
-    """Returns what `node` reads: of this run, and of the previous span where there is one."""
-    inputs = {key: results[source].outputs[output] for key, (source, output) in node.inputs.items()}
-    for key, (source, output) in node.history.items():
-        current = results[source].outputs[output]
-        if earlier := executions.previous_span(source, output, current):
-            inputs[key] = earlier
-    return inputs
-
-
-def _brief(error: Exception) -> str:
-    """Returns the first and the last line of what an error says; TensorFlow's say hundreds."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith("[[")] or lines
-    return " … ".join(dict.fromkeys((*telling[:1], *telling[-1:])))
-
-
-def _resumable(node: Node) -> bool:
-    """Whether an execution goes on where a killed one was, and workers may share it."""
-    return getattr(node.module, "RESUMABLE", False)
-
-
-def _cacheable(node: Node) -> bool:
-    return getattr(node.module, "CACHEABLE", True)
-
-
-def _require_unchanged(artifact: Artifact, source: str, reader: str) -> None:
-    """Refuses an artifact whose files were altered after `source` wrote them.
-
-    The store looks at names and sizes alone. Examples vouch for themselves: whoever reads them
-    compares them with their manifest.
-    """
-    if artifact.type != "Examples" and files.tree_digest(artifact.uri) != artifact.digest:
-        raise DataError(
-            f"{reader}: {artifact.uri}: its files are not those that {source} wrote; remove the "
-            "directory and run again"
-        )
-
-
-def _dependencies(node: Node, name: str, inputs: dict[str, Artifact]) -> dict[str, Any]:
-    """Returns everything that can change what `node` computes."""
-    if hasattr(node.module, "look_outside"):
-        external = node.module.look_outside(inputs, node.parameters, name)
-    else:
-        external = getattr(node.module, "external", lambda parameters: None)(node.parameters)
-    return {
-        "pipeline": name,
-        "inputs": {key: artifact.digest for key, artifact in inputs.items()},
-        "external": external,
-        **_own_dependencies(node),
-    }
-
-
-def _own_dependencies(node: Node) -> dict[str, Any]:
-    """Returns what `node` itself brings: its parameters, its code and its libraries."""
-    module = node.module.__name__
-    return {
-        "parameters": TypeAdapter(type(node.parameters)).dump_python(node.parameters, mode="json"),
-        "code": fingerprint.code(module),
-        "libraries": fingerprint.libraries(module),
-    }
+def _earlier(node: Node, key: str, executions: store.Store) -> store.Execution | None:
+    """Returns an earlier execution of the same, or None."""
+    return executions.find(node.name, key) if step.cacheable(node) else None

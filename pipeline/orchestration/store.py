@@ -3,104 +3,159 @@
 Layout below the pipeline root, after TFX:
 
     <Component>/<output key>/<execution id>/   an artifact, complete from the moment it is there
-    .system/executions/<execution id>.json     what made it, from what, and how that ended
-    .system/last_used/<Component>.json         the execution that the last run made or used again
+    .system/metadata.sqlite                    what made it, from what, in which run, how that ended
     .system/staging/<execution id>/            what a running execution has written so far
-    .system/running/<execution id>             locked for as long as its process lives
+    .system/running/<execution id>, run-<id>   locked for as long as its process lives
     <Component>/.system/stateful_working_dir/<key>/  what a killed execution leaves to the next one
 """
 
 import contextlib
 import fcntl
-import json
-import math
-import os
 import shutil
+import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline import files
 from pipeline.errors import DataError
+from pipeline.orchestration import history, rows
 from pipeline.orchestration.artifact import Artifact, Outcome
+from pipeline.orchestration.fingerprint import digest
+from pipeline.orchestration.history import (
+    CACHED,
+    CANCELED,
+    COMPLETE,
+    FAILED,
+    RUNNING,
+    Execution,
+    Run,
+    Step,
+)
+from pipeline.orchestration.liveness import Locks
+from pipeline.orchestration.reader import SYSTEM, Reader, own_key
 
-RUNNING = "RUNNING"
-COMPLETE = "COMPLETE"
-FAILED = "FAILED"
-CANCELED = "CANCELED"
+__all__ = [
+    "CACHED",
+    "CANCELED",
+    "COMPLETE",
+    "FAILED",
+    "RUNNING",
+    "Execution",
+    "Run",
+    "Step",
+    "Store",
+]
 
-
-@dataclass(frozen=True)
-class Execution:
-    """One execution of one component.
-
-    Args:
-        id: Positive, unique within the pipeline root.
-        component: Name of the component.
-        key: What the execution depends on, as a digest; equal keys give equal results.
-        dependencies: What the key was made of, readable.
-        state: `RUNNING`, `COMPLETE`, `FAILED` or `CANCELED`, as in ML Metadata.
-        outputs: Output key to artifact.
-        outcome: The result line and the refusal, once complete.
-        started: Seconds since 1970.
-        seconds: Wall time taken, once ended.
-        error: Why it failed.
-    """
-
-    id: int
-    component: str
-    key: str
-    dependencies: dict[str, Any]
-    state: str
-    outputs: dict[str, Artifact] = field(default_factory=dict)
-    outcome: Outcome | None = None
-    started: float = 0.0
-    seconds: float = 0.0
-    error: str = ""
+_DIED = "its process died"
 
 
-class Store:
+class _RemovedError(DataError):
+    """An artifact was removed since it was found."""
+
+
+class Store(Reader):
     """The executions and the artifacts below one pipeline root.
 
-    Two processes may use one root at once: identifiers are taken by exclusive creation, and every
-    artifact and record appears by one rename.
+    Threads and processes may use one root at once: every change of the records is one short
+    transaction, and every artifact appears by one rename.
+
+    Every method raises `DataError` where the file of records is damaged, and `PipelineError` where
+    it cannot be used, such as on a full disk.
 
     Args:
-        root: The pipeline root; nothing is created before the first execution begins.
+        root: The pipeline root; nothing is created before the first run or execution begins.
     """
 
     def __init__(self, root: Path):
-        self.root = root.absolute()
-        self._records = self.root / ".system" / "executions"
-        self._staging = self.root / ".system" / "staging"
-        self._running = self.root / ".system" / "running"
-        self._last_used = self.root / ".system" / "last_used"
-        self._locks: dict[int, int] = {}
+        super().__init__(root)
+        self._staging = self.root / SYSTEM / "staging"
+        self._locks = Locks(self.root / SYSTEM / "running")
 
-    def begin(self, component: str, key: str, dependencies: dict[str, Any]) -> Execution:
-        """Records that `component` starts now, and returns its execution with a new identifier."""
-        self._records.mkdir(parents=True, exist_ok=True)
-        self._close_dead()
-        number = max(self._identifiers(), default=0) + 1
-        while True:
-            try:
-                (self._records / f"{number}.json").touch(exist_ok=False)
-                break
-            except FileExistsError:
-                number += 1
-        self._lock(number)
-        execution = Execution(
-            id=number,
-            component=component,
-            key=key,
-            dependencies=dependencies,
-            state=RUNNING,
-            started=time.time(),
-        )
-        self._save(execution)
-        return execution
+    def begin_run(
+        self,
+        pipeline: str,
+        graph: Sequence[tuple[str, Sequence[str]]],
+        config: Mapping[str, Any] | None = None,
+        command: str = "",
+        commit: str = "",
+    ) -> int:
+        """Records that a run starts now, and returns its number; ends what was killed before.
+
+        Args:
+            pipeline: Name of the pipeline.
+            graph: Its components in order, each with the names of those that it depends on.
+            config: The effective configuration, as JSON values.
+            command: The command line that makes the run again.
+            commit: The commit of the code.
+        """
+        self._create()
+        self.close_dead()
+        with self._locks.kept_if_well(), self.database.writing() as connection:
+            kind = rows.type_id(connection, rows.CONTEXT_TYPE, history.RUN)
+            (last,) = connection.execute(
+                "SELECT max(CAST(name AS INTEGER)) FROM Context WHERE type_id = ?", (kind,)
+            ).fetchone()
+            number = (last or 0) + 1
+            self._locks.take(f"run-{number}")
+            context = rows.context_id(connection, history.RUN, str(number))
+            parent = rows.context_id(connection, history.PIPELINE, pipeline)
+            connection.execute("INSERT INTO ParentContext VALUES (?, ?)", (context, parent))
+            properties = {
+                "pipeline": pipeline,
+                "state": RUNNING,
+                "started": time.time(),
+                "graph": [[name, list(depends_on)] for name, depends_on in graph],
+                "config": dict(config or {}),
+                "command": command,
+                "commit": commit,
+            }
+            rows.put(connection, "Context", context, properties)
+        return number
+
+    def end_run(self, number: int, state: str, error: str = "") -> None:
+        """Records that a run of this process ended as `state`."""
+        try:
+            self._end_run(number, state, None, error)
+        finally:
+            self._locks.free(f"run-{number}")
+
+    def begin(
+        self,
+        component: str,
+        key: str,
+        dependencies: dict[str, Any],
+        inputs: Mapping[str, Artifact] | None = None,
+        run: int | None = None,
+    ) -> Execution:
+        """Records that `component` starts now, and returns its execution with a new identifier.
+
+        Args:
+            component: Name of the component.
+            key: What it depends on, as a digest.
+            dependencies: What the key was made of.
+            inputs: What it reads, by input key.
+            run: The number of the run that it is a step of.
+
+        Raises:
+            DataError: What it reads was removed meanwhile.
+        """
+        self._create()
+        self.close_dead()
+        inputs = dict(inputs or {})
+        with self._locks.kept_if_well(), self.database.writing() as connection:
+            number = self._insert(connection, component, RUNNING, inputs, run)
+            # Whoever sees the execution has to see that it lives.
+            self._locks.take(str(number))
+            kept = {name: value for name, value in dependencies.items() if name != "code"}
+            own = {"key": key, "own": own_key(dependencies), "dependencies": kept}
+            rows.put(connection, "Execution", number, own)
+            if code := dependencies.get("code"):
+                context = rows.context_id(connection, history.CODE, digest(code), {"modules": code})
+                rows.associate(connection, context, number)
+        return self.executions([number])[number]
 
     def staging(self, execution: Execution, output: str) -> Path:
         """Returns a new directory into which the running `execution` writes its `output`."""
@@ -124,9 +179,15 @@ class Store:
             )
         return self._ended(execution, COMPLETE, outputs=published, outcome=outcome)
 
-    def state(self, component: str, key: str) -> Path:
-        """Returns where executions of `component` under `key` keep what the next one may need."""
-        return self.root / component / ".system" / "stateful_working_dir" / key
+    def abandon(self, execution: Execution, state: str, error: str) -> Execution:
+        """Removes what `execution` wrote and records that it ended as `state`."""
+        return self._ended(execution, state, error=error)
+
+    def abandon_open(self) -> None:
+        """Ends the executions that this object has begun and that a stopped run left behind."""
+        numbers = [int(name) for name in self._locks.held if name.isdecimal()]
+        for execution in self.executions(numbers).values():
+            self.abandon(execution, CANCELED, "stopped with its run")
 
     @contextlib.contextmanager
     def alone(self, component: str, key: str, waiting: Callable[[], None]) -> Iterator[None]:
@@ -147,158 +208,165 @@ class Store:
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def abandon(self, execution: Execution, state: str, error: str) -> Execution:
-        """Removes what `execution` staged and records that it ended as `state`."""
-        return self._ended(execution, state, error=error)
-
-    def find(self, component: str, key: str) -> Execution | None:
-        """Returns the newest execution of `component` under `key` that ended well and stands.
-
-        An artifact of which a file is missing, added or of another size does not count.
-        """
-        for execution in self.completed(component):
-            # A refusal may have had a passing cause; whoever runs again wants to know anew.
-            refused = execution.outcome is not None and execution.outcome.refusal is not None
-            if (
-                execution.key == key
-                and not refused
-                and all(_stands(artifact) for artifact in execution.outputs.values())
-            ):
-                return execution
-        return None
-
-    def completed_with(self, component: str, dependencies: dict[str, Any]) -> bool:
-        """Returns whether `component` ever completed with all of these dependencies."""
-        return any(
-            dependencies.items() <= execution.dependencies.items()
-            for execution in self.completed(component)
-        )
-
-    def previous_span(self, component: str, output: str, current: Artifact) -> Artifact | None:
-        """Returns what `component` wrote last for the greatest span before that of `current`.
+    def use(self, execution: Execution, run: int | None = None, seconds: float = 0.0) -> bool:
+        """Records that a run uses `execution` again; False where its files were removed meanwhile.
 
         Args:
-            component: Name of the component.
-            output: Its output key.
-            current: An artifact of the same kind; one without a span has none before it.
+            execution: A complete execution.
+            run: The number of the run.
+            seconds: How long it took to find it.
         """
-        found = None
-        for execution in self.completed(component):
-            artifact = execution.outputs.get(output)
-            # The newest come first, so that of equal spans the first one stays.
-            if (
-                artifact is not None
-                and _span(artifact) < _span(current)
-                and (found is None or _span(artifact) > _span(found))
-                and _stands(artifact)
-            ):
-                found = artifact
-        return found
-
-    def completed(self, component: str) -> Iterator[Execution]:
-        """Yields the complete executions of `component`, the newest first."""
-        for number in sorted(self._identifiers(), reverse=True):
-            execution = self._load(number)
-            if execution and (execution.component, execution.state) == (component, COMPLETE):
-                yield execution
-
-    def use(self, execution: Execution) -> None:
-        """Records that a run uses `execution`: it has just made it, or uses it again."""
-        found = self.last_used(execution.component)
-        if found is None or found.id != execution.id:
-            path = self._last_used / f"{execution.component}.json"
-            files.write_json(path, {"execution": execution.id})
-
-    def last_used(self, component: str) -> Execution | None:
-        """Returns the complete execution of `component` that a run used last, where one is known.
-
-        Raises:
-            DataError: The record of it is damaged.
-        """
-        path = self._last_used / f"{component}.json"
         try:
-            number = json.loads(path.read_text())["execution"]
-            execution = self._load(number)
-        except FileNotFoundError:
-            return None  # of an older version of this program, or removed by a person
-        except (ValueError, KeyError, TypeError):
-            raise DataError(f"{path}: not a record of a use; remove the file") from None
-        return execution if execution and execution.state == COMPLETE else None
-
-    def _identifiers(self) -> list[int]:
-        if not self._records.is_dir():
-            return []
-        return [int(path.stem) for path in self._records.glob("*.json") if path.stem.isdigit()]
-
-    def _ended(self, execution: Execution, state: str, **changes: Any) -> Execution:
-        shutil.rmtree(self._staging / str(execution.id), ignore_errors=True)
-        seconds = time.time() - execution.started
-        execution = replace(execution, state=state, seconds=seconds, **changes)
-        self._save(execution)
-        self._unlock(execution.id)
-        return execution
-
-    def _close_dead(self) -> None:
-        """Records the end of executions whose process died, and removes what they staged."""
-        for path in self._running.glob("*"):
-            number = int(path.name)
-            # Empty while its process is about to write it, and about to take the lock.
-            if self._load(number) is None or not self._lock(number):
-                continue
-            # Read under the lock: it may have ended well since the look above.
-            execution = self._load(number)
-            if execution and execution.state == RUNNING:
-                self._ended(execution, FAILED, error="its process died")
-            else:
-                self._unlock(number)
-
-    def _lock(self, number: int) -> bool:
-        """Takes the lock of an execution; False while the process that runs it lives."""
-        self._running.mkdir(exist_ok=True)
-        descriptor = os.open(self._running / str(number), os.O_CREAT | os.O_RDWR)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+            with self.database.writing() as connection:
+                number = self._insert(
+                    connection, execution.component, CACHED, execution.inputs, run
+                )
+                for key, artifact in execution.outputs.items():
+                    found = self._live(connection, artifact)
+                    rows.put_event(connection, number, found, rows.OUTPUT, key)
+                properties = {"key": execution.key, "used": execution.id, "seconds": seconds}
+                rows.put(connection, "Execution", number, properties | _outcome(execution.outcome))
+        except _RemovedError:
             return False
-        self._locks[number] = descriptor
         return True
 
-    def _unlock(self, number: int) -> None:
-        (self._running / str(number)).unlink(missing_ok=True)
-        os.close(self._locks.pop(number))
+    def close_dead(self) -> None:
+        """Records the end of what was running when its process died, and removes what it wrote."""
+        if not self.exists:
+            return
+        with self.database.reading() as connection:
+            executions = connection.execute(
+                "SELECT id FROM Execution WHERE last_known_state = ?",
+                (rows.STATES.index(RUNNING),),
+            ).fetchall()
+            runs = connection.execute(
+                "SELECT Context.name FROM ContextProperty AS Own "
+                "JOIN Context ON Context.id = Own.context_id "
+                "WHERE Own.name = 'state' AND Own.string_value = ?",
+                (RUNNING,),
+            ).fetchall()
+        for (number,) in executions:
+            if self._locks.take(str(number)):
+                # Read under the lock: it may have ended well since the look above.
+                execution = self.executions([number])[number]
+                if execution.state == RUNNING:
+                    self._ended(execution, FAILED, error=_DIED)
+                else:
+                    self._locks.free(str(number))
+        for (name,) in runs:
+            if self._locks.take(f"run-{name}"):
+                if (run := self.run(int(name))).state == RUNNING:
+                    self._end_run(run.id, FAILED, _span_of(run), _DIED)
+                self._locks.free(f"run-{name}")
 
-    def _save(self, execution: Execution) -> None:
-        record = asdict(execution)
-        for artifact in record["outputs"].values():
-            artifact["uri"] = artifact["uri"].relative_to(self.root).as_posix()
-        files.write_json(self._records / f"{execution.id}.json", record)
+    def _end_run(self, number: int, state: str, seconds: float | None, error: str) -> None:
+        with self.database.writing() as connection:
+            context = rows.context_id(connection, history.RUN, str(number))
+            if seconds is None:
+                seconds = (
+                    time.time() - rows.get(connection, "Context", [context])[context]["started"]
+                )
+            properties = {"state": state, "seconds": seconds, "error": error}
+            rows.put(connection, "Context", context, properties)
 
-    def _load(self, number: int) -> Execution | None:
-        """Returns the execution recorded under `number`, or None while it has only the number."""
-        path = self._records / f"{number}.json"
-        text = path.read_text()
-        if not text:
-            return None
+    def _create(self) -> None:
+        """Makes the file of records where there is none; what lies there already keeps its number."""
+        if not self.exists:
+            there = (path.name for path in self.root.glob("*/*/*") if path.name.isdecimal())
+            self.database.create(max(map(int, there), default=0) + 1)
+
+    def _insert(
+        self,
+        connection: sqlite3.Connection,
+        component: str,
+        state: str,
+        inputs: Mapping[str, Artifact],
+        run: int | None,
+    ) -> int:
+        """Inserts an execution that reads `inputs` and returns its number."""
+        number = connection.execute(
+            "INSERT INTO Execution (type_id, last_known_state, create_time_since_epoch, "
+            "last_update_time_since_epoch) VALUES (?, ?, ?, ?)",
+            (
+                rows.type_id(connection, rows.EXECUTION_TYPE, component),
+                rows.STATES.index(state),
+                stamp := rows.now(),
+                stamp,
+            ),
+        ).lastrowid
+        for key, artifact in inputs.items():
+            # What an execution of long ago read may be gone when that one is used again.
+            found = self._live(connection, artifact, any_state=state == CACHED)
+            rows.put_event(connection, number, found, rows.INPUT, key)
+        if run is not None:
+            context = rows.context_id(connection, history.RUN, str(run))
+            rows.associate(connection, context, number)
+        return number
+
+    def _live(
+        self, connection: sqlite3.Connection, artifact: Artifact, any_state: bool = False
+    ) -> int:
+        """Returns the number of an artifact, which has to be there still."""
+        number = rows.artifact_id(connection, self.root, artifact)
+        if number is not None:
+            (state,) = connection.execute(
+                "SELECT state FROM Artifact WHERE id = ?", (number,)
+            ).fetchone()
+            if any_state or state == rows.LIVE:
+                return number
+        raise _RemovedError(f"{artifact.uri}: removed by another process; run again")
+
+    def _ended(
+        self,
+        execution: Execution,
+        state: str,
+        outputs: Mapping[str, Artifact] | None = None,
+        outcome: Outcome | None = None,
+        error: str = "",
+    ) -> Execution:
+        shutil.rmtree(self._staging / str(execution.id), ignore_errors=True)
+        if state != COMPLETE:  # it may have died, or met a full disk, after it published
+            for path in (self.root / execution.component).glob(f"*/{execution.id}"):
+                shutil.rmtree(path, ignore_errors=True)
+        seconds = 0.0 if error == _DIED else time.time() - execution.started
+        execution = replace(
+            execution,
+            state=state,
+            seconds=seconds,
+            outputs=dict(outputs or {}),
+            outcome=outcome,
+            error=error,
+        )
         try:
-            record = json.loads(text)
-        except json.JSONDecodeError:
-            raise DataError(f"{path}: not a record of an execution; remove the file") from None
-        if record.keys() != {field.name for field in fields(Execution)}:
-            return None  # of another version of this program, whose results are not used anyway
-        outputs = {
-            name: Artifact(**{**artifact, "uri": self.root / artifact["uri"]})
-            for name, artifact in record["outputs"].items()
-        }
-        outcome = Outcome(**record["outcome"]) if record["outcome"] else None
-        return Execution(**{**record, "outputs": outputs, "outcome": outcome})
+            self._record(execution)
+        except BaseException:
+            if state != COMPLETE:  # it can still be abandoned
+                self._locks.free(str(execution.id))
+            raise
+        self._locks.free(str(execution.id))
+        return execution
+
+    def _record(self, execution: Execution) -> None:
+        """Writes down how an execution ended."""
+        with self.database.writing() as connection:
+            state = rows.STATES.index(execution.state)
+            rows.set_state(connection, "Execution", execution.id, state)
+            properties = {"seconds": execution.seconds, "error": execution.error}
+            properties |= _outcome(execution.outcome)
+            rows.put(connection, "Execution", execution.id, properties)
+            for key, artifact in execution.outputs.items():
+                number = rows.put_artifact(connection, self.root, artifact)
+                rows.put_event(connection, execution.id, number, rows.OUTPUT, key)
+                rows.attribute(connection, execution.id, number)
 
 
-def _stands(artifact: Artifact) -> bool:
-    """Whether the files of an artifact are all there, of the sizes that they had."""
-    return files.tree_listing(artifact.uri) == artifact.listing
+def _outcome(outcome: Outcome | None) -> dict[str, str]:
+    if outcome is None:
+        return {}
+    refusal = {} if outcome.refusal is None else {"refusal": outcome.refusal}
+    return {"result": outcome.result, **refusal}
 
 
-def _span(artifact: Artifact) -> float:
-    """Returns the span of an artifact; one without is of no time at all."""
-    return artifact.properties.get("span", math.nan)
+def _span_of(run: Run) -> float:
+    """Returns how long a run that died is known to have gone on."""
+    return sum(step.seconds for step in run.steps)

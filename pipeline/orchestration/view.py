@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console, Group
@@ -34,8 +36,8 @@ class View(Protocol):
     def progress(self, component: str) -> Progress:
         """Returns what receives the progress of `component`."""
 
-    def say(self, line: str) -> None:
-        """Shows a line of text."""
+    def say(self, line: str, component: str = "") -> None:
+        """Shows a line of text, perhaps about one component."""
 
     def finished(self, result: "Result") -> None:
         """Says how a component ended."""
@@ -77,7 +79,7 @@ class Silent:
         """Returns what does nothing."""
         return lambda done, total, **figures: None
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, component: str = "") -> None:
         """Does nothing."""
 
     def finished(self, result: "Result") -> None:
@@ -109,6 +111,13 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def relative(path: Path) -> Path:
+    """Returns `path` relative to the working directory when it lies below it."""
+    # Not resolved: the interpreter of a virtual environment is a link to another one.
+    absolute = path.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
 class Remaining:
     """Estimates the time left from the progress reported so far.
 
@@ -129,8 +138,10 @@ class Remaining:
         return f"{format_seconds((now - begin) * (total - done) / (done - before))} left"
 
 
-class Plain:
+class Plain(contextlib.nullcontext):
     """Plain lines, one when something has happened, and every ten seconds while it goes on.
+
+    A line about another component than that of the last heading begins with its name.
 
     Args:
         console: Where they are printed.
@@ -138,15 +149,20 @@ class Plain:
     """
 
     def __init__(self, console: Console, components: list[str]):
+        super().__init__(self)
         self._console = console
         self._components = components
-        self._printed = 0.0
+        self._printed = dict.fromkeys(components, 0.0)
+        self._heading = ""
+        self._lock = threading.Lock()
 
     def started(self, component: str) -> None:
         """Prints the number and the name of the component."""
-        self._printed = time.monotonic()
+        self._printed[component] = time.monotonic()
         number = self._components.index(component) + 1
-        self.say(f"[{number}/{len(self._components)}] {component}")
+        with self._lock:
+            self._heading = component
+            self._print(f"[{number}/{len(self._components)}] {component}")
 
     def progress(self, component: str) -> Progress:
         """Returns what prints progress at intervals."""
@@ -155,25 +171,37 @@ class Plain:
         def report(done: float, total: float, **figures: float | str) -> None:
             left = remaining(done, total)
             now = time.monotonic()
-            if now - self._printed >= _PLAIN_INTERVAL and total:
-                self._printed = now
+            if now - self._printed[component] >= _PLAIN_INTERVAL and total:
+                self._printed[component] = now
                 parts = [f"{done / total:.0%}", left, format_figures(figures)]
-                self.say(f"      {', '.join(part for part in parts if part)}")
+                self._tell(component, ", ".join(part for part in parts if part))
 
         return report
 
-    def say(self, line: str) -> None:
-        """Prints the line as it is."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+    def say(self, line: str, component: str = "") -> None:
+        """Prints the line as it is, or behind the component's name."""
+        with self._lock:
+            other = component and component != self._heading
+            self._print(f"{component}: {line.lstrip()}" if other else line)
 
     def finished(self, result: "Result") -> None:
         """Prints the result line."""
         how = "unchanged" if result.cached else f"done in {format_seconds(result.seconds)}"
-        self.say(f"      {how}: {result.outcome.result}")
+        self._tell(result.name, f"{how}: {result.outcome.result}")
 
     def failed(self, component: str) -> None:
         """Prints that the component did not end."""
-        self.say(f"      {component} stopped")
+        with self._lock:
+            self._print(f"      {component} stopped")
+
+    def _tell(self, component: str, line: str) -> None:
+        """Prints a line below the component's heading."""
+        with self._lock:
+            whose = "" if component == self._heading else f"{component} "
+            self._print(f"      {whose}{line}")
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class _Row:
@@ -230,7 +258,7 @@ class Rich(AbstractContextManager):
 
         return report
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, component: str = "") -> None:
         """Prints a line above the table."""
         self._console.print(Text(line, style="dim"))
 

@@ -12,7 +12,7 @@ from pipeline.reporting.pictures import Fetch
 FILE_NAME = "data-report.html"
 
 # How much is shown of each kind before "and N more".
-_LIMITS = {"rows": 40, "folded": 1000, "classes": 60, "anomalies": 100}
+_LIMITS = {"rows": 40, "folded": 1000, "strips": 60, "anomalies": 100}
 _STRIP = 8
 
 
@@ -43,11 +43,12 @@ def render(data: Data, fetch: Fetch | None = None) -> str:
     """Returns the page about `data`; see `write`."""
     template = page.environment().get_template("data_report.html.j2")
     return template.render(
-        data=data, limits=_LIMITS, chart=charts, **_content(data, fetch or _of_source(data))
+        data=data, limits=_LIMITS, chart=charts, **_content(data, fetch or of_source(data))
     )
 
 
-def _of_source(data: Data) -> Fetch:
+def of_source(data: Data) -> Fetch:
+    """Returns what fetches images from the source that ExampleGen read."""
     from pipeline import sources
 
     source, folder = data.parameters["source"], data.parameters.get("tfds_data_dir")
@@ -63,9 +64,10 @@ def _content(data: Data, fetch: Fetch) -> dict[str, Any]:
         return None if found is None else section(found)
 
     rows = sections.rows(data.contents, data.fates)
-    sample = pictures.sample(data.examples, data.contents, _LIMITS["classes"], _STRIP)
+    sample = pictures.sample(data.examples, data.contents, _LIMITS["strips"], _STRIP)
     sizes = {(width, height) for _, width, height in sample.sizes}
     return {
+        "splits": list(data.contents.splits),
         "rows": rows,
         "account": sections.total(rows) if data.fates is not None else None,
         "skyline": charts.skyline(row.fate.written for row in rows),

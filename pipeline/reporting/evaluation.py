@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import jinja2
 
 from pipeline.evaluation import metrics
 from pipeline.evaluation.assessment import Assessment
@@ -9,6 +12,7 @@ from pipeline.evaluation.verdict import Verdict
 from pipeline.records.examples import ImageExample
 from pipeline.reporting import evaluation_charts as drawing
 from pipeline.reporting import page
+from pipeline.reporting.evaluated import Evaluated
 from pipeline.reporting.pictures import Thumbnail, thumbnail
 
 _DECIMALS = 2  # of a percentage
@@ -115,21 +119,47 @@ def render(
             for index in indices
         ]
 
-    wrong = sum(count for true, said, count in found.confusion if true != said)
-    environment = page.environment()
-    environment.filters.update(figure=figure, signed=signed, interval=interval, p_value=p_value)
-    return environment.get_template("evaluation.html.j2").render(
-        name=name,
-        found=found,
-        verdict=verdict,
-        limits=_LIMITS,
-        titles=TITLES,
-        chart=drawing,
-        diagram=drawing.reliability(found.reliability),
-        equal_mass=drawing.reliability(found.reliability_equal_mass),
-        strip=drawing.comparison(verdict.compared, verdict.rule),
-        forests=drawing.forests(found),
-        rows=sorted(
+    return (
+        environment()
+        .get_template("evaluation.html.j2")
+        .render(
+            name=name,
+            limits=_LIMITS,
+            worst=shown(chosen.worst),
+            galleries=[
+                (given.classes[label], found.per_class[given.classes[label]], shown(indices))
+                for label, indices in chosen.per_class.items()
+            ],
+            **drawn(found, verdict),
+        )
+    )
+
+
+def environment() -> jinja2.Environment:
+    """Returns the templates of pages that show an evaluation."""
+    found = page.environment()
+    found.filters.update(figure=figure, signed=signed, interval=interval, p_value=p_value)
+    found.globals.update(titles=TITLES, drawing=drawing)
+    return found
+
+
+def drawn(found: Assessment | Evaluated, verdict: Verdict) -> dict[str, Any]:
+    """Returns what the parts of a page show of an evaluation, all but the pictures.
+
+    Args:
+        found: What was found out, or what the files of an evaluation say of it.
+        verdict: What it means.
+    """
+    return {
+        "found": found,
+        "verdict": verdict,
+        "classes": found.classes,
+        "wrong": sum(count for true, said, count in found.confusion if true != said),
+        "diagram": drawing.reliability(found.reliability),
+        "equal_mass": drawing.reliability(found.reliability_equal_mass),
+        "strip": drawing.comparison(verdict.compared, verdict.rule),
+        "forests": drawing.forests(found),
+        "rows": sorted(
             found.per_class.items(),
             key=lambda item: (
                 item[1]["recall"] is None,
@@ -137,20 +167,14 @@ def render(
                 item[0],
             ),
         ),
-        matrix=drawing.matrix(found) if len(given.classes) <= _LIMITS["matrix"] else None,
-        pairs=_pairs(found),
-        wrong=wrong,
-        worst=shown(chosen.worst),
-        galleries=[
-            (given.classes[label], found.per_class[given.classes[label]], shown(indices))
-            for label, indices in chosen.per_class.items()
-        ],
-    )
+        "matrix": drawing.matrix(found) if len(found.classes) <= _LIMITS["matrix"] else None,
+        "pairs": _pairs(found),
+    }
 
 
-def _pairs(found: Assessment) -> list[tuple[str, str, int, float]]:
+def _pairs(found: Assessment | Evaluated) -> list[tuple[str, str, int, float]]:
     """Returns which class is taken for which how often, the commonest first."""
-    classes = found.predictions.classes
+    classes = found.classes
     ranked = sorted(
         ((count, true, said) for true, said, count in found.confusion if true != said),
         key=lambda pair: (-pair[0], pair[1], pair[2]),

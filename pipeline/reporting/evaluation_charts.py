@@ -8,6 +8,7 @@ from pipeline.evaluation.assessment import Assessment, Figure
 from pipeline.evaluation.calibration import Bin
 from pipeline.evaluation.comparison import Compared, Rule
 from pipeline.reporting.charts import SQUARE, Scale, Tick
+from pipeline.reporting.evaluated import Evaluated
 
 HISTOGRAM = 56.0
 STRIP, STRIP_HEIGHT = 640.0, 72.0
@@ -124,7 +125,7 @@ def comparison(compared: Compared | None, rule: Rule | None) -> Strip | None:
     return Strip(band, scale(0.0), scale(-allowed), scale.ticks())
 
 
-def forests(found: Assessment) -> dict[str, list[Forest]]:
+def forests(found: Assessment | Evaluated) -> dict[str, list[Forest]]:
     """Returns for each feature how the metrics are on its slices."""
     features: dict[str, list[Forest]] = {}
     for feature in dict.fromkeys(part.feature for part in found.slices):
@@ -158,9 +159,9 @@ def _around(figure: Figure) -> tuple[float, float, float]:
     return low, figure.value, high
 
 
-def matrix(found: Assessment) -> list[Cell]:
+def matrix(found: Assessment | Evaluated) -> list[Cell]:
     """Returns the cells of the confusion matrix that are not empty."""
-    classes = found.predictions.classes
+    classes = found.classes
     return [
         Cell(true, said, count, count / found.per_class[classes[true]]["examples"])
         for true, said, count in found.confusion

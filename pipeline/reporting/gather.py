@@ -1,17 +1,18 @@
 """What is known of the data of a run, read from the artifacts that its components left."""
 
 import itertools
-import json
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from pipeline.errors import DataError, UsageError
+from pipeline.errors import UsageError
 from pipeline.orchestration.artifact import Artifact
-from pipeline.orchestration.store import Execution, Store
+from pipeline.orchestration.history import Execution, Run
+from pipeline.orchestration.store import Store
 from pipeline.records import manifest, protos
+from pipeline.reporting import reading
 
 Entry = dict[str, Any]
 
@@ -91,28 +92,65 @@ def gather(root: Path) -> Data:
             "such as runs/digits; `python -m pipeline run` makes one"
         )
     examples = generated.outputs["examples"]
-    parameters = generated.dependencies["parameters"]
-    span = examples.properties.get("span")
     measured = _last(store, "StatisticsGen", {"examples": examples})
     validated = measured and _last(
         store, "ExampleValidator", {"statistics": measured.outputs["statistics"]}
     )
+    return read(root.absolute().name, generated, measured, validated)
+
+
+def of_run(store: Store, run: Run) -> Data | None:
+    """Reads what a run made or used again; None where it has no images, or has them no more.
+
+    Raises:
+        DataError: A file is damaged.
+    """
+    steps = (run.step(name) for name in ("ExampleGen", "StatisticsGen", "ExampleValidator"))
+    numbers = [step.execution_id if step and step.outputs else None for step in steps]
+    known = store.executions(filter(None, numbers))
+    found = [known.get(number) for number in numbers]
+    generated, measured, validated = (own if own and _is_there(own) else None for own in found)
+    return generated and read(run.pipeline, generated, measured, validated)
+
+
+def read(
+    name: str, generated: Execution, measured: Execution | None, validated: Execution | None
+) -> Data:
+    """Reads what complete executions of the components of data wrote.
+
+    Args:
+        name: Name of the pipeline.
+        generated: Of ExampleGen.
+        measured: Of StatisticsGen, on the same images.
+        validated: Of ExampleValidator, on the same statistics.
+
+    Raises:
+        DataError: A file is damaged.
+    """
+    examples = generated.outputs["examples"]
+    parameters = generated.dependencies["parameters"]
+    span = examples.properties.get("span")
     contents = manifest.load(examples.uri)
     return Data(
-        name=root.absolute().name,
+        name=name,
         parameters=parameters,
         # What has no spans is of span 0.
         span=span if span or "{" in parameters["source"] else None,
         examples=examples.uri,
         contents=contents,
-        fates=_fates(_json(examples.uri / "account.json")),
-        quarantined=_lines(examples.uri / "quarantine.jsonl"),
-        duplicates=_lines(examples.uri / "duplicates.jsonl"),
-        overlaps=_lines(examples.uri / "overlaps.jsonl"),
+        fates=_fates(reading.json_file(examples.uri / "account.json")),
+        quarantined=reading.json_lines(examples.uri / "quarantine.jsonl"),
+        duplicates=reading.json_lines(examples.uri / "duplicates.jsonl"),
+        overlaps=reading.json_lines(examples.uri / "overlaps.jsonl"),
         statistics=measured and protos.read_statistics(measured.outputs["statistics"]),
-        anomalies=validated and _json(validated.outputs["anomalies"].uri / "anomalies.json"),
+        anomalies=validated
+        and reading.json_file(validated.outputs["anomalies"].uri / "anomalies.json"),
         executions=tuple(filter(None, (generated, measured, validated))),
     )
+
+
+def _is_there(execution: Execution) -> bool:
+    return all(artifact.uri.is_dir() for artifact in execution.outputs.values())
 
 
 def _last(store: Store, component: str, inputs: dict[str, Artifact]) -> Execution | None:
@@ -130,24 +168,3 @@ def _fates(account: dict[str, Any] | None) -> dict[str, Fate] | None:
         return None
     names = [column.name for column in fields(Fate)]
     return {text: Fate(*(row[name] for name in names)) for text, row in account["classes"].items()}
-
-
-def _json(path: Path) -> Any:
-    """Returns the content of a JSON file, or None where there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        raise DataError(f"{path}: not JSON; run the component that writes it again") from None
-
-
-def _lines(path: Path) -> list[Entry] | None:
-    """Returns the objects of a JSONL file, or None where there is none."""
-    try:
-        with path.open(encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        raise DataError(f"{path}: not JSON in each line; run ExampleGen again") from None

@@ -64,6 +64,11 @@ def number(value: float, unit: str = "") -> str:
     return f"{_digits(value)} {unit}".rstrip()
 
 
+def count(value: float, noun: str) -> str:
+    """Returns a number of things, such as `1 image` and `2 images`."""
+    return f"{number(value)} {noun}{'' if value == 1 else 's'}"
+
+
 def _digits(value: float) -> str:
     if value == round(value) or abs(value) >= 100:
         return f"{round(value):,}"

@@ -25,7 +25,6 @@ _NOISE = 8
 # What Pillow may try. Not all that it knows: for some formats it starts other programs.
 _FORMATS = ("BMP", "GIF", "ICO", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
-# Of very large data, this much of the shards is looked through.
 _SCANNED_BYTES = 1 << 30
 _SCANNED_IMAGES = 2000
 
@@ -115,7 +114,15 @@ def thumbnail(encoded: bytes | None) -> Thumbnail | None:
         return _decoded(encoded, partial=True)
 
 
-def sample(root: Path, contents: Manifest, labels: int, each: int) -> Sample:
+def sample(
+    root: Path,
+    contents: Manifest,
+    labels: int,
+    each: int,
+    *,
+    most_bytes: int = _SCANNED_BYTES,
+    least_images: int = _SCANNED_IMAGES,
+) -> Sample:
     """Looks into the shards, the splits in turn, until there are enough images of each class.
 
     The order of records is that of their hashes, so that the first ones are a fair choice, and the
@@ -126,6 +133,8 @@ def sample(root: Path, contents: Manifest, labels: int, each: int) -> Sample:
         contents: Its manifest.
         labels: Classes of labels below this are shown.
         each: Images of each of them.
+        most_bytes: Of very large data, this much of the shards is looked through.
+        least_images: So many are looked at even if all classes are shown before.
     """
     found = Sample()
     present = sum((Counter(split.class_counts) for split in contents.splits.values()), Counter())
@@ -135,7 +144,7 @@ def sample(root: Path, contents: Manifest, labels: int, each: int) -> Sample:
     wanted = sum(missing.values())
     size = 0
     for split, payload in _records(root, contents):
-        if size >= _SCANNED_BYTES or (not wanted and found.images >= _SCANNED_IMAGES):
+        if size >= most_bytes or (not wanted and found.images >= least_images):
             break
         size += len(payload)
         example = examples.parse(payload)

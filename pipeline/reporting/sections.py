@@ -131,10 +131,15 @@ def total(found: Iterable[Row]) -> Fate:
     return sum((row.fate for row in found), Fate(0, 0, 0, 0))
 
 
-def heaps(quarantined: Iterable[Entry], look: Look) -> list[Heap]:
+def heaps(quarantined: Iterable[Entry], look: Look, each: int = OF_A_REASON) -> list[Heap]:
     """Returns the quarantined images by reason, the commonest reason first.
 
     Contradicting labels come without pictures here: those are shown together elsewhere.
+
+    Args:
+        quarantined: The entries of the list.
+        look: Returns the small picture of an image.
+        each: How many images of each reason are shown.
     """
     by_reason: dict[str, list[Entry]] = defaultdict(list)
     for entry in quarantined:
@@ -144,7 +149,7 @@ def heaps(quarantined: Iterable[Entry], look: Look) -> list[Heap]:
         reason = explanations.explain(code)
         items = tuple(
             Item(e["name"], e["class"], look(e["name"]) if reason.harmless else None)
-            for e in entries[:OF_A_REASON]
+            for e in entries[:each]
             if code != duplicates.CONFLICT
         )
         found.append(Heap(code, reason, len(entries), items))

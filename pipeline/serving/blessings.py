@@ -50,7 +50,7 @@ def find(model: Path) -> Found:
     serving = model / _SERVING if (model / _SERVING).is_dir() else versions.resolve(model)
     artifact = serving.absolute().parent
     root = artifact.parents[2] if len(artifact.parents) > 2 else artifact
-    if serving.name == _SERVING and (root / ".system" / "executions").is_dir():
+    if serving.name == _SERVING and Store(root).exists:
         return _made(serving, artifact, root)
     record = versions.record(serving)
     if not record.get("blessed"):

@@ -65,7 +65,12 @@ def test_help_loads_nothing_heavy(arguments):
         (["run", "--destination", "/proc/x"], "destination '/proc/x': no permission to write"),
         (["run", "--data", "a\\b"], "data 'a\\\\b': no such folder"),
         (["run", "--data", "x/{SPAN}", "--span", "3"], "data 'x/{SPAN}'"),
-        (["run", "--until", "Exporter"], "--until Exporter: expected one of ExampleGen, "),
+        (["run", "--until", "Exporter"], "--to Exporter: expected one of ExampleGen, "),
+        (["run", "--from", "Exporter"], "--from Exporter: expected one of ExampleGen, "),
+        (["run", "--from", "Pusher", "--to", "Trainer"], "Trainer does not depend on Pusher"),
+        (["run", "--only", "Pusher", "--to", "Trainer"], "--only Pusher: not together with"),
+        (["run", "--only", "Trainer"], "--only Trainer: needs what is not in the store: "),
+        (["run", "--set", "retries.Pshuer=1"], "retries.Pshuer: there is no such component"),
         (["run", "--workers", "0"], "workers: input should be greater than or equal to 1"),
         (["run", "--drop-near", "40"], "example_gen.drop_near: input should be less than"),
         (["data-report", "nothing"], "nothing"),
@@ -95,26 +100,26 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_a_name_of_weights_says_the_network_and_a_file_does_not(tmp_path, monkeypatch):
-    from pipeline import cli
+    from pipeline.commands import options
 
     monkeypatch.chdir(tmp_path)
-    assert cli._network_of("timm/wide_resnet50_2.tv2_in1k") == "wide_resnet50_2"
-    assert cli._network_of("imagenet") is None
-    assert cli._network_of("folder/resnet18.safetensors") is None
-    assert cli._network_of("timm/more/resnet18.safetensors") is None
+    assert options._network_of("timm/wide_resnet50_2.tv2_in1k") == "wide_resnet50_2"
+    assert options._network_of("imagenet") is None
+    assert options._network_of("folder/resnet18.safetensors") is None
+    assert options._network_of("timm/more/resnet18.safetensors") is None
     (tmp_path / "timm").mkdir()
     (tmp_path / "timm" / "resnet18.safetensors").touch()
-    assert cli._network_of("timm/resnet18.safetensors") is None
+    assert options._network_of("timm/resnet18.safetensors") is None
 
 
 def test_other_data_get_a_name_of_their_own(tmp_path):
     """Lest they become a version of the default's model, which has other classes."""
-    from pipeline import cli
+    from pipeline import config
 
-    assert cli._name_of("digits") == "digits"
-    assert cli._name_of(str(tmp_path / "my photos (2)") + "/") == "my_photos_2_"
-    assert cli._name_of("/") == "data"
-    assert cli._name_of("tfds:cifar10") == "cifar10"
-    assert cli._name_of("tfds:mnist_corrupted/fog:1.0.0") == "fog_1.0.0"
-    assert cli._name_of("gs://bucket/inbox/{SPAN}/*.tfrecord") == "inbox"
-    assert cli._name_of("lists/photos.csv") == "photos"
+    assert config.name_of("digits") == "digits"
+    assert config.name_of(str(tmp_path / "my photos (2)") + "/") == "my_photos_2_"
+    assert config.name_of("/") == "data"
+    assert config.name_of("tfds:cifar10") == "cifar10"
+    assert config.name_of("tfds:mnist_corrupted/fog:1.0.0") == "fog_1.0.0"
+    assert config.name_of("gs://bucket/inbox/{SPAN}/*.tfrecord") == "inbox"
+    assert config.name_of("lists/photos.csv") == "photos"

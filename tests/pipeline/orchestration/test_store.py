@@ -1,11 +1,11 @@
-import json
 import multiprocessing
+import sqlite3
 import time
 
 import pytest
 
-from pipeline.errors import DataError
-from pipeline.orchestration import store
+from pipeline.errors import DataError, PipelineError
+from pipeline.orchestration import database, store
 from pipeline.orchestration.artifact import Artifact, Outcome
 
 
@@ -71,32 +71,30 @@ def test_an_execution_that_failed_or_died_is_not_found_and_leaves_nothing(tmp_pa
     executions.begin("Trainer", "k", {})  # and then the process died
     assert executions.find("Trainer", "k") is None
     assert not list((tmp_path / ".system" / "staging").iterdir())
-    record = json.loads((tmp_path / ".system" / "executions" / "1.json").read_text())
-    assert (record["state"], record["error"]) == ("FAILED", "Traceback ...")
+    record = executions.executions([1])[1]
+    assert (record.state, record.error) == ("FAILED", "Traceback ...")
 
 
-def test_what_was_used_last_is_found_and_a_damaged_record_of_it_named(tmp_path):
+def test_what_was_used_last_is_found(tmp_path):
     executions = store.Store(tmp_path)
-    first, second = _complete(tmp_path), _complete(tmp_path, "other")
     assert executions.last_used("Trainer") is None
+    first, second = _complete(tmp_path), _complete(tmp_path, "other")
     for execution in (second, first, first):
-        executions.use(execution)
+        assert executions.use(execution)
         assert executions.last_used("Trainer") == execution
     assert executions.last_used("Evaluator") is None
-    (record,) = (tmp_path / ".system" / "last_used").iterdir()
-    record.write_text("{")
-    with pytest.raises(DataError, match=r"Trainer.json: not a record of a use; remove the file"):
-        executions.last_used("Trainer")
-    record.write_text('{"execution": 99}')
-    assert executions.last_used("Trainer") is None
+    executions.abandon(executions.begin("Trainer", "k", {}), store.FAILED, "")
+    assert executions.last_used("Trainer") == first
 
 
 def test_whether_a_component_completed_with_its_own_dependencies(tmp_path):
-    _complete(tmp_path, parameters={"epochs": 2}, code={"a": "1"})
+    own = {"parameters": {"epochs": 2}, "code": {"a": "1"}, "libraries": {"numpy": "2"}}
+    _complete(tmp_path, inputs={"examples": "0"}, **own)
     executions = store.Store(tmp_path)
-    assert executions.completed_with("Trainer", {"parameters": {"epochs": 2}})
-    assert not executions.completed_with("Trainer", {"parameters": {"epochs": 3}})
-    assert not executions.completed_with("Evaluator", {"parameters": {"epochs": 2}})
+    assert executions.completed_with("Trainer", own)
+    assert not executions.completed_with("Evaluator", own)
+    for name in own:
+        assert not executions.completed_with("Trainer", {**own, name: {}})
 
 
 def _begin_and_wait(root, begun):
@@ -123,9 +121,8 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     executions = store.Store(tmp_path)
     executions.begin("Trainer", "k", {})
     assert [path.name for path in (tmp_path / ".system" / "staging").iterdir()] == ["2"]
-    records = tmp_path / ".system" / "executions"
-    states = [json.loads((records / f"{n}.json").read_text())["state"] for n in (1, 2, 3)]
-    assert states == ["FAILED", "RUNNING", "RUNNING"]
+    found = executions.executions([1, 2, 3]).values()
+    assert [execution.state for execution in found] == ["FAILED", "RUNNING", "RUNNING"]
     living.kill()
     living.join()
 
@@ -136,23 +133,63 @@ def test_an_execution_that_ends_while_it_is_looked_at_stays_complete(tmp_path, m
     execution = first.begin("Trainer", "k", {})
     (first.staging(execution, "model") / "file").write_text("x")
     staged = tmp_path / ".system" / "staging" / "1" / "model"
-    take = second._lock
+    take = second._locks.take
 
-    def complete_before(number):
-        if number == execution.id:
+    def complete_before(name):
+        if name == str(execution.id):
             first.complete(execution, {"model": Artifact("Model", staged)}, Outcome("fine"))
-        return take(number)
+        return take(name)
 
-    monkeypatch.setattr(second, "_lock", complete_before)
+    monkeypatch.setattr(second._locks, "take", complete_before)
     second.begin("Trainer", "other", {})
     assert second.find("Trainer", "k").outcome == Outcome("fine")
 
 
-def test_a_damaged_record_is_named(tmp_path):
+def test_a_damaged_database_is_named_and_said_what_to_do_about(tmp_path):
     _complete(tmp_path)
-    (tmp_path / ".system" / "executions" / "1.json").write_text("{")
-    with pytest.raises(DataError, match=r"executions/1.json: not a record"):
+    path = tmp_path / ".system" / "metadata.sqlite"
+    path.write_bytes(b"{" * 9000)
+    with pytest.raises(
+        DataError, match=r"metadata.sqlite: damaged \(file is not a database\); move"
+    ):
         store.Store(tmp_path).find("Trainer", "k")
+    path.unlink()
+    # What lies there keeps its number, and nothing of it is overwritten.
+    assert _complete(tmp_path).id == 2
+    assert (tmp_path / "Trainer" / "model" / "1" / "file").is_file()
+
+
+def test_a_database_of_another_version_is_refused(tmp_path):
+    _complete(tmp_path)
+    connection = sqlite3.connect(tmp_path / ".system" / "metadata.sqlite")
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    with pytest.raises(DataError, match="of version 7, expected 1; another version of this"):
+        store.Store(tmp_path).find("Trainer", "k")
+
+
+def test_a_database_that_stays_locked_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.2)
+    execution = _complete(tmp_path)
+    connection = sqlite3.connect(tmp_path / ".system" / "metadata.sqlite", isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    executions = store.Store(tmp_path)
+    assert executions.find("Trainer", "k") == execution  # reading never waits
+    with pytest.raises(PipelineError, match="another process kept it locked for 0 s"):
+        executions.begin("Trainer", "k", {})
+    connection.close()
+
+
+def test_records_of_an_older_program_are_not_known_and_not_harmed(tmp_path):
+    old = tmp_path / ".system" / "executions" / "7.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    (tmp_path / "Trainer" / "model" / "7").mkdir(parents=True)
+    (tmp_path / "Trainer" / "model" / "7" / "file").write_text("old")
+    assert store.Store(tmp_path).runs() == []
+    assert _complete(tmp_path).id == 8
+    assert (tmp_path / "Trainer" / "model" / "7" / "file").read_text() == "old"
+    assert old.exists()
 
 
 def _begin_many(root):
@@ -168,5 +205,7 @@ def test_processes_that_share_a_root_never_share_an_identifier(tmp_path):
         worker.start()
     for worker in workers:
         worker.join()
-    numbers = sorted(int(p.stem) for p in (tmp_path / ".system" / "executions").glob("*.json"))
-    assert numbers == list(range(1, 81))
+    found = store.Store(tmp_path).executions(range(1, 200))
+    assert sorted(found) == list(range(1, 81))
+    # All of them died with their processes, which some found out about others.
+    assert {execution.state for execution in found.values()} <= {"RUNNING", "FAILED"}

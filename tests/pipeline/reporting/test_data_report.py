@@ -7,16 +7,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from pipeline import files
 from pipeline.errors import DataError, PipelineError, UsageError
 from pipeline.orchestration.artifact import Outcome
 from pipeline.orchestration.store import Store
-from pipeline.records import manifest, protos, tfrecord
-from pipeline.records.examples import ImageExample, serialize
 from pipeline.reporting import data_report, explanations, gather, page
 from tests.pipeline import builders
+from tests.pipeline.reporting import runs
 
 HOSTILE = os.fsdecode(b'caf\xe9"><script>alert(1)</script>.png')
 TURNED = "innocent\u202egpj.exe"
@@ -55,12 +53,6 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.sections[section]))
 
 
-def _example(index, label, text, size=(12, 10)):
-    pixels = builders.noise(index, *size)
-    encoded = builders.encode(pixels)
-    return ImageExample(encoded, "png", *size, label, text, f"{text}/{index}.png")
-
-
 class Run:
     """A pipeline root with artifacts as the components write them."""
 
@@ -80,51 +72,24 @@ class Run:
 
     def examples(self, splits, classes, refusal=None, span=None, **lists):
         """Writes examples: split to a list of them; and files: name to entries or an object."""
-
-        def write(root):
-            found = {}
-            for split, own in splits.items():
-                file = root / f"Split-{split}" / "data_tfrecord-00000-of-00001"
-                file.parent.mkdir()
-                summary = tfrecord.write(file, map(serialize, own))
-                shard = manifest.Shard(file=file.relative_to(root).as_posix(), **vars(summary))
-                counts = {text: sum(e.text == text for e in own) for text in classes}
-                found[split] = manifest.Split(shards=(shard,), class_counts=counts)
-            manifest.Manifest(classes=tuple(classes), splits=found).save(root)
-            for name, content in lists.items():
-                if isinstance(content, dict):
-                    files.write_json(root / f"{name}.json", content)
-                else:
-                    lines = "".join(json.dumps(entry) + "\n" for entry in content)
-                    files.write_text(root / f"{name}.jsonl", lines)
-
-        self.execute("ExampleGen", "examples", write, refusal=refusal, span=span)
+        self.execute(
+            "ExampleGen",
+            "examples",
+            lambda root: runs.write_examples(root, splits, classes, **lists),
+            refusal=refusal,
+            span=span,
+        )
 
     def statistics(self, **splits):
         """Writes for each split one histogram of brightness and the mean of the channels."""
-
-        def write(root):
-            for split, buckets in splits.items():
-                message = statistics_pb2.DatasetFeatureStatisticsList()
-                dataset = message.datasets.add(name=split, num_examples=7)
-                measured = dataset.features.add()
-                measured.path.step.append("image/brightness")
-                stats = measured.num_stats
-                stats.min, stats.max, stats.mean = 8, 240, 123.4
-                histogram = stats.histograms.add(type=statistics_pb2.Histogram.STANDARD)
-                for low, count in buckets.items():
-                    histogram.buckets.add(low_value=low, high_value=low + 8, sample_count=count)
-                image = dataset.features.add()
-                image.path.step.append("image/encoded")
-                image.bytes_stats.max_num_bytes = 1
-                for number, channel in enumerate(protos.CHANNELS):
-                    for prefix in (protos.CHANNEL_MEAN, protos.CHANNEL_STD):
-                        image.custom_stats.add(name=prefix + channel, num=100 + number)
-                path = root / f"Split-{split}" / "FeatureStats.pb"
-                files.write_bytes(path, message.SerializeToString())
-
         names = json.dumps(list(splits))
-        self.execute("StatisticsGen", "statistics", write, ("examples",), split_names=names)
+        self.execute(
+            "StatisticsGen",
+            "statistics",
+            lambda root: runs.write_statistics(root, **splits),
+            ("examples",),
+            split_names=names,
+        )
 
     def validated(self, entries):
         self.execute(
@@ -161,8 +126,8 @@ def run(tmp_path):
     conflict = {"classes": "cat and dog", "sha256": "c0ffee"}
     run.examples(
         {
-            "train": [_example(i, i % 2, ("cat", "dog")[i % 2]) for i in range(20)],
-            "eval": [_example(30, 0, "cat", (24, 10))],
+            "train": [runs.example(i, i % 2, ("cat", "dog")[i % 2]) for i in range(20)],
+            "eval": [runs.example(30, 0, "cat", (24, 10))],
             "test": [],
         },
         ("cat", "dog"),
@@ -328,7 +293,7 @@ def test_a_source_that_cannot_be_reached_is_said_once(run):
 def test_what_killed_its_reader_is_not_opened(tmp_path):
     run = Run(tmp_path / "pets")
     run.examples(
-        {"train": [_example(0, 0, "cat")]},
+        {"train": [runs.example(0, 0, "cat")]},
         ("cat",),
         quarantine=[_bad("deadly.png", "killed_its_reader")],
     )
@@ -341,7 +306,7 @@ def test_what_killed_its_reader_is_not_opened(tmp_path):
 
 def test_what_is_not_there_is_said_to_be_not_there(tmp_path):
     run = Run(tmp_path / "pets")
-    run.examples({"train": [_example(0, 0, "cat")], "test": []}, ("cat", "dog"))
+    run.examples({"train": [runs.example(0, 0, "cat")], "test": []}, ("cat", "dog"))
     page = run.page()
     for section in ("account", "anomalies", "quarantine", "copies", "distributions", "colour"):
         assert "Not there:" in page.of(section)
@@ -352,7 +317,7 @@ def test_what_is_not_there_is_said_to_be_not_there(tmp_path):
 def test_a_good_run_has_nothing_to_complain_of(tmp_path):
     run = Run(tmp_path / "pets")
     run.examples(
-        {"train": [_example(0, 0, "cat")]}, ("cat",), quarantine=[], duplicates=[], overlaps=[]
+        {"train": [runs.example(0, 0, "cat")]}, ("cat",), quarantine=[], duplicates=[], overlaps=[]
     )
     run.statistics(train={8: 1})
     run.validated([])
@@ -363,7 +328,7 @@ def test_a_good_run_has_nothing_to_complain_of(tmp_path):
 
 
 def test_statistics_of_older_images_are_not_shown(run):
-    run.examples({"train": [_example(70, 0, "new")]}, ("new",), refusal="too many <bad> images")
+    run.examples({"train": [runs.example(70, 0, "new")]}, ("new",), refusal="too many <bad> images")
     page = run.page()
     assert "Not there:" in page.of("distributions")
     assert "Not there:" in page.of("anomalies")
@@ -374,7 +339,7 @@ def test_statistics_of_older_images_are_not_shown(run):
 def test_the_page_is_about_what_the_last_run_used_and_says_which_span_that_is(tmp_path):
     run, made = Run(tmp_path / "pets"), {}
     for span, text in ((1, "cat"), (2, "dog")):
-        run.examples({"train": [_example(span, 0, text)]}, (text,), span=span)
+        run.examples({"train": [runs.example(span, 0, text)]}, (text,), span=span)
         run.statistics(train={8 * span: 1})
         run.validated([])
         made[span] = dict(run.made)
@@ -401,7 +366,7 @@ def test_of_two_validations_of_the_same_statistics_that_of_the_last_run_is_shown
 
 def test_what_has_no_spans_has_none_in_the_head(tmp_path):
     run = Run(tmp_path / "pets")
-    run.examples({"train": [_example(0, 0, "cat")]}, ("cat",), span=0)
+    run.examples({"train": [runs.example(0, 0, "cat")]}, ("cat",), span=0)
     assert f"source {run.root} ExampleGen" in run.page().of("")
 
 
@@ -409,7 +374,7 @@ def test_classes_and_images_without_end_stay_readable(tmp_path):
     classes = [f"class {number:04}" for number in range(1200)]
     run = Run(tmp_path / "many")
     run.examples(
-        {"train": [_example(i, i, text, (2, 2)) for i, text in enumerate(classes)]},
+        {"train": [runs.example(i, i, text, (2, 2)) for i, text in enumerate(classes)]},
         classes,
         account={
             "all": _fate(13200, 1200, 12000),
@@ -447,7 +412,7 @@ def test_images_without_a_class_have_a_row(tmp_path):
     run = Run(tmp_path / "pets")
     account = {"all": _fate(3, 1, 2), "classes": {"cat": _fate(1, 1), "": _fate(2, 0, 2)}}
     run.examples(
-        {"train": [_example(0, 0, "cat")]},
+        {"train": [runs.example(0, 0, "cat")]},
         ("cat",),
         account=account,
         quarantine=[_bad(f"{number}.png", "no_label", "") for number in range(2)],
