@@ -295,7 +295,7 @@ def _batch(images: int, hardware: Hardware) -> int:
 def _default_recipe(survey: Survey, side: int, batch: int, hardware: Hardware) -> list[Choice]:
     steps = -(-_training(survey) // batch)
     wanted, most = (20_000, 200) if hardware.gpus else (3_000, 60)
-    epochs = min(most, max(10, round(wanted / steps)))
+    epochs = min(most, max(10 if hardware.gpus else 5, round(wanted / steps)))
     photographs = side >= 64
     return [
         Choice(

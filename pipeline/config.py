@@ -21,7 +21,7 @@ from pipeline.components.schema_gen import Parameters as SchemaGenParameters
 from pipeline.components.statistics_gen import Parameters as StatisticsGenParameters
 from pipeline.components.trainer import Parameters as TrainerParameters
 from pipeline.errors import UsageError, UsageErrors
-from pipeline.orchestration import custom
+from pipeline.orchestration import beside, custom
 from pipeline.parameters import NonNegative, Positive, parameters
 
 DEFAULT = "digits"
@@ -182,7 +182,7 @@ def name_of(data: str) -> str:
 def _validate(origin: Origin, folder: Path | None, wrong: Sequence[Complaint] = ()) -> RunConfig:
     wrong = list(wrong)
     if folder is not None:
-        custom.seek_in(folder)
+        beside.seek_in(folder)
     try:
         found = TypeAdapter(RunConfig).validate_python(origin.values)
     except ValidationError as error:

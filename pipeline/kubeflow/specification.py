@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
-
-from pipeline import files
+from pipeline import api, files
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.kubeflow import step
@@ -64,7 +62,7 @@ def write(
     component = dsl.component(step.run_component, base_image=image, install_kfp_package=False)
 
     # In one line each: kfp repeats them in a comment, and breaks its file at the end of a line.
-    configured, sources = json.dumps(as_json(config)), json.dumps(dict(modules))
+    configured, sources = json.dumps(api.effective(config)), json.dumps(dict(modules))
 
     @dsl.pipeline(name=name_of(config.name), description=f"python -m pipeline run {config.name}")
     def run(
@@ -92,11 +90,6 @@ def write(
         compiler.Compiler().compile(run, str(compiled))
         files.write_bytes(path, compiled.read_bytes())
     return [node.name for node in nodes]
-
-
-def as_json(config: RunConfig) -> dict[str, Any]:
-    """Returns the configuration as the JSON that `config.load` reads as the same one."""
-    return TypeAdapter(RunConfig).dump_python(config, mode="json")
 
 
 def name_of(name: str) -> str:

@@ -6,17 +6,13 @@ may have any name, that it need have no `Parameters`, and that it may declare wh
     INPUTS          input key -> artifact type
 """
 
-import hashlib
-import importlib
-import importlib.util
 import inspect
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import is_pydantic_dataclass
@@ -34,6 +30,7 @@ from pipeline.components import (
     trainer,
 )
 from pipeline.errors import PipelineError, UsageError
+from pipeline.orchestration import beside
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 from pipeline.parameters import NonEmpty, parameters
 
@@ -51,10 +48,6 @@ BUILT_IN: dict[str, ModuleType] = {
     "InfraValidator": infra_validator,
     "Pusher": pusher,
 }
-
-_PROJECT = ("pipeline", "keras_resnet")
-# A folder of virtual environments, which may lie beside the configuration.
-_INSTALLED = "site-packages"
 
 # What a module may offer beside its function, and the graph asks for.
 _OFFERED = ("check", "CACHEABLE", "RESUMABLE")
@@ -97,56 +90,6 @@ class Component:
 @parameters
 class NoParameters:
     """What a component runs with whose module has no `Parameters`."""
-
-
-class _Beside:
-    """The folder of the configuration, in which modules are sought, and what was loaded from it.
-
-    Where another configuration follows in the same process, or a module was edited, what was loaded
-    before does not pass for what lies there now.
-    """
-
-    folder: Path | None = None
-    added: bool = False
-    # Module to the digest of its source.
-    loaded: ClassVar[dict[str, str]] = {}
-
-
-def seek_in(folder: Path) -> None:
-    """Has modules sought in `folder` too, after everywhere else, until another follows."""
-    changed = (_digest(name) != digest for name, digest in _Beside.loaded.items())
-    if folder != _Beside.folder or any(changed):
-        for name in _Beside.loaded:
-            sys.modules.pop(name, None)
-        _Beside.loaded.clear()
-        importlib.invalidate_caches()
-    if folder != _Beside.folder:
-        if _Beside.added and str(_Beside.folder) in sys.path:
-            sys.path.remove(str(_Beside.folder))
-        _Beside.folder, _Beside.added = folder, str(folder) not in sys.path
-        if _Beside.added:
-            sys.path.append(str(folder))
-
-
-def _import(name: str) -> ModuleType:
-    before = set(sys.modules)
-    module = importlib.import_module(name)
-    for new in set(sys.modules) - before:
-        file = getattr(sys.modules[new], "__file__", None)
-        if (
-            file
-            and _Beside.folder in Path(file).parents
-            and new.partition(".")[0] not in _PROJECT
-            and _INSTALLED not in Path(file).parts
-        ):
-            _Beside.loaded[new] = _digest(new)
-    return module
-
-
-def _digest(name: str) -> str | None:
-    """Returns the SHA-256 of the source of a module that is loaded, or None where it is gone."""
-    file = Path(getattr(sys.modules.get(name), "__file__", None) or "")
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def nodes(config: "RunConfig") -> list["Node"]:
@@ -233,7 +176,7 @@ def _load(component: Component) -> tuple[ModuleType, Callable]:
     """
     name, _, function_name = component.function.partition(":")
     try:
-        module = _import(name)
+        module = beside.load(name)
     except (Exception, SystemExit) as error:  # noqa: BLE001  it is a program of somebody's own
         if isinstance(error, ModuleNotFoundError) and name.startswith(f"{error.name}"):
             raise UsageError(
@@ -298,7 +241,7 @@ def complaints(
         path: tuple[str | int, ...] = ("components", number)
         module = None
         try:
-            _require_not_hidden(component, folder)
+            beside.require_not_hidden(component.function.partition(":")[0], folder)
             module, _ = _load(component)
         except UsageError as error:
             wrong.append(_complaint(origin, (*path, "function"), str(error)))
@@ -325,18 +268,6 @@ def complaints(
 
 def _complaint(origin: Origin, path: tuple[str | int, ...], message: str) -> Complaint:
     return origin.complain(path, f"{complaining.dotted(path)}: {message}")
-
-
-def _require_not_hidden(component: Component, folder: Path | None) -> None:
-    """Refuses a module of the configuration's folder in whose place another would be loaded."""
-    top = component.function.partition(":")[0].partition(".")[0]
-    if folder is None:
-        return
-    here = [folder / f"{top}.py", folder / top / "__init__.py"]
-    meant = next((path for path in here if path.is_file()), None)
-    spec = importlib.util.find_spec(top) if meant else None
-    if spec and spec.origin and Path(spec.origin).resolve() != meant.resolve():
-        raise UsageError(f"{meant} is hidden by another module {top!r}, {spec.origin}; rename it")
 
 
 def _of_parameters(

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import PurePosixPath
+from typing import Any
 
 import jinja2
 
@@ -20,7 +21,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters.update(number=number, percent=percent, short=short)
+    found.filters.update(number=number, percent=percent, short=short, told=told)
     return found
 
 
@@ -67,6 +68,24 @@ def number(value: float, unit: str = "") -> str:
 def count(value: float, noun: str) -> str:
     """Returns a number of things, such as `1 image` and `2 images`."""
     return f"{number(value)} {noun}{'' if value == 1 else 's'}"
+
+
+def told(value: Any) -> str:
+    """Returns a JSON value for a person, as `1: p50 2.3, p99 4.1; 8: p50 9, p99 12`."""
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case int() | float():
+            return number(value)
+        case list():
+            return ", ".join(map(told, value)) or "none"
+        case dict() if any(isinstance(own, dict) for own in value.values()):
+            return "; ".join(f"{key}: {told(own)}" for key, own in value.items())
+        case dict():
+            return ", ".join(f"{key} {told(own)}" for key, own in value.items()) or "none"
+    return str(value)
 
 
 def _digits(value: float) -> str:

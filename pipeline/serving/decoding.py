@@ -42,7 +42,8 @@ def pixels(encoded: tf.Tensor, header: headers.Header) -> tf.Tensor:
     """Decodes a file as ingest does: the first frame, upright, over a white background.
 
     Differences that remain: TensorFlow's own conversion of CMYK, transparent parts of GIF (black),
-    and what it does not decode at all (run-length and 4-bit BMP, PNG with wrong checksums).
+    and what it does not decode at all (BMP of run lengths or of
+    fewer than 8 bits, PNG with wrong checksums).
 
     Args:
         encoded: Scalar string: JPEG, PNG, GIF, BMP or WebP.

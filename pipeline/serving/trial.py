@@ -21,6 +21,8 @@ from pipeline.serving.servers import Server, ServerError
 
 FILES, EXAMPLES, PIXELS, FEATURES = "serving_default", "serve_examples", "serve_images", "features"
 REQUIRED = (FILES, EXAMPLES, PIXELS)
+_CLASSIFIED = ("probabilities", "classes", "scores", "error")
+_OUTPUTS = {FEATURES: ("features", "error")}
 _BATCH = 32
 _BAD_IMAGE = b"this is no image"
 
@@ -133,8 +135,9 @@ class Trial:
 
     def answers(self, signatures: Sequence[str], largest: int) -> None:
         """Asks every signature, `serving_default` in batches of one, two and `largest`."""
+        required = REQUIRED if self._wanted.features is None else (*REQUIRED, FEATURES)
         self.findings.reasons += [
-            f"the signature {name!r} is missing" for name in REQUIRED if name not in signatures
+            f"the signature {name!r} is missing" for name in required if name not in signatures
         ]
         if FILES in signatures:
             for size in sorted({1, 2, largest}):
@@ -185,7 +188,7 @@ class Trial:
         answer = self._asked(FILES, {"image_bytes": [_BAD_IMAGE, self._images[0]]})
         if answer is None:
             return
-        if not answer["error"][0] or answer["error"][1] or answer["probabilities"][0].any():
+        if not answer["error"][0] or any(answer["error"][1:]) or answer["probabilities"][0].any():
             self._reason("a bad image in a batch does not give its own row, and no other, an error")
         self._compare(FILES, answer["probabilities"][1:], self._wanted.probabilities[:1])
 
@@ -216,10 +219,15 @@ class Trial:
 
     def _asked(self, signature: str, inputs: dict[str, Any]) -> dict[str, np.ndarray] | None:
         try:
-            return self._server.ask(signature, inputs)
+            answer = self._server.ask(signature, inputs)
         except ServerError as error:
             self._reason(f"{signature}: {error}")
             return None
+        wanted = _OUTPUTS.get(signature, _CLASSIFIED)
+        if missing := [name for name in wanted if name not in answer]:
+            self._reason(f"{signature}: no output {missing[0]!r}; it has {sorted(answer)}")
+            return None
+        return answer
 
     def _compare(self, signature: str, found: np.ndarray, wanted: np.ndarray) -> bool:
         """Whether the numbers of an answer are right."""

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import advice, api, config, survey
+from pipeline import advice, api, config, machine, survey
 from pipeline.advice import Hardware
 from pipeline.errors import UsageError
 from pipeline.survey import Survey
@@ -66,6 +66,17 @@ def test_a_step_is_a_part_of_the_training_split_and_the_rate_goes_with_it():
     assert few.learning_rate / few.batch_size == many.learning_rate / many.batch_size
     assert few.epochs > many.epochs
     assert proposed(surveyed(100_000), GPU).trainer.batch_size == 256
+
+
+def test_the_hardware_is_that_of_the_machine(monkeypatch):
+    gpus = [machine.Gpu("A", 40_000, 0, "1"), machine.Gpu("B", 16_000, 0, "1")]
+    monkeypatch.setattr(machine, "gpus", lambda: gpus)
+    found = advice.hardware()
+    assert (found.gpus, found.memory) == (("A", "B"), 16_000)
+    assert found.cores == machine.cores().usable
+    assert f"A, B ({16_000 / 1024:.0f} GiB)" in str(found)
+    monkeypatch.setattr(machine, "gpus", list)
+    assert str(advice.hardware()).endswith("no GPU")
 
 
 def test_splits_of_its_own_are_kept_where_a_run_can_do_with_them():

@@ -14,7 +14,7 @@ from pipeline.errors import DataError
 from pipeline.records import tfrecord
 from pipeline.serving import servers, trial
 from pipeline.serving.versions import WARMUP
-from pipeline.training.preprocessing import Preprocessing, preprocess
+from pipeline.training.preprocessing import preprocess
 from tests.pipeline import builders
 from tests.pipeline.serving import networks
 
@@ -84,10 +84,10 @@ def test_a_model_that_serves_what_keras_computes_is_blessed(model, examples, tmp
 
 
 @pytest.mark.slow
-def test_a_model_that_serves_something_else_is_not_blessed(network, examples, tmp_path):
-    skewed = Preprocessing(height=8, width=8, mean=(0.0,) * 3, std=(60.0,) * 3)
-    other = networks.artifact(tmp_path / "model", network, skewed)
-    outcome, found = _validate(other, examples, tmp_path / "out")
+def test_a_model_that_serves_something_else_is_not_blessed(model, examples, tmp_path):
+    trained = dataclasses.asdict(networks.EXPECTED) | {"mean": (0.0,) * 3}
+    other = dataclasses.replace(model, properties={"preprocessing": trained})
+    outcome, found = _validate(other, examples, tmp_path)
     for signature in ("serving_default", "serve_examples", "serve_images", "features"):
         assert f"{signature}: a served number differs from Keras'" in outcome.refusal
     assert found["latency_ms"] == {}
@@ -293,8 +293,8 @@ class _Answering:
         return rows
 
 
-def _reasons(server):
-    wanted = trial.Expected(_GOOD["probabilities"], None, [])
+def _reasons(server, features=None):
+    wanted = trial.Expected(_GOOD["probabilities"], features, [])
     trying = trial.Trial(server, [b"image"], wanted, networks.CLASSES, 1e-5)
     trying.answers(list(trial.REQUIRED), 1)
     return trying.findings.reasons
@@ -321,6 +321,12 @@ def test_answers_about_two_images_are_asked_for_in_one_batch():
     assert _reasons(_Answering(_GOOD)) == [
         "serving_default: a good image is refused as 'not_an_image'"
     ]
+
+
+def test_outputs_and_signatures_that_are_missing_are_noticed():
+    found = _reasons(_Answering({"probabilities": _GOOD["probabilities"]}), np.ones((1, 2)))
+    assert "the signature 'features' is missing" in found
+    assert "serving_default: no output 'classes'; it has ['error', 'probabilities']" in found
 
 
 def test_bad_images_that_spoil_other_rows_are_noticed():

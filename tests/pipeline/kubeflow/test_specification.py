@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from pipeline import config
+from pipeline import api, config
 from pipeline.errors import UsageError
 from pipeline.kubeflow import modules, specification
 from pipeline.orchestration import graph
@@ -55,7 +55,7 @@ def compiled(path, to, claim="volume", gpus=0):
 def test_the_json_of_a_configuration_is_that_configuration(tmp_path):
     for name in config.embedded():
         path = tmp_path / f"{name}.yaml"
-        path.write_text(json.dumps(specification.as_json(config.load(name))))
+        path.write_text(json.dumps(api.effective(config.load(name))))
         assert config.load(path) == config.load(name)
 
 

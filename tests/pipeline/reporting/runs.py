@@ -36,7 +36,7 @@ ANOMALY = {
     "code": "imbalance",
     "feature": "image/class/text",
     "severity": "WARNING",
-    "description": "the largest class has 4 times the images of the smallest",
+    "description": "image/class/text_of_a_feature: the largest class has 4 times the smallest",
     "waived": True,
 }
 COMMAND = "python -m pipeline run pets.yaml --set trainer.epochs=2"
@@ -209,8 +209,15 @@ class Recorded:
             outputs: Output key to the properties of the artifact.
         """
         parameters = {"source": "pets"} if component == "ExampleGen" else {}
-        dependencies = {"parameters": parameters, "libraries": {"PIL": "12.3.0", "yaml": None}}
-        execution = self.store.begin(component, f"key of {component}", dependencies, {}, self.run)
+        read = {}
+        for name in self.graph[component]:
+            read |= self.made.get(name, {})
+        dependencies = {
+            "inputs": {key: artifact.digest for key, artifact in read.items()},
+            "parameters": parameters,
+            "libraries": {"PIL": "12.3.0", "yaml": None},
+        }
+        execution = self.store.begin(component, f"key of {component}", dependencies, read, self.run)
         if error:
             self.store.abandon(execution, "FAILED", error)
             return
@@ -220,7 +227,9 @@ class Recorded:
         }
         if write:
             write(**{key: made.uri for key, made in staged.items()})
-        self.store.complete(execution, staged, Outcome(result, refusal))
+        self.made[component] = self.store.complete(
+            execution, staged, Outcome(result, refusal)
+        ).outputs
 
     def end(self, state="COMPLETE", error=""):
         """Records that the run has ended."""
@@ -249,20 +258,37 @@ def pets(root, until="Pusher", classes=("cat", "dog"), config=None, at_least=0.5
     judged, decided, thresholds = assessed(classes, at_least=at_least, baseline=baseline)
 
     def ingest(examples):
-        fates = {"seen": 27, "written": 25, "quarantined": 2, "duplicates": 0}
+        fates = {"seen": 28, "written": 25, "quarantined": 3, "duplicates": 0}
         none = dict.fromkeys(fates, 0)
         account = {"all": fates, "classes": {**dict.fromkeys(classes, none), classes[0]: fates}}
         refused = {"name": "pets/cut.jpg", "class": classes[0], "sha256": "c0", "reason": "damaged"}
+        both = {"reason": "conflicting_labels", "classes": " and ".join(classes[:2])}
+        twice = [{**refused, **both, "name": f"pets/{n}.jpg", "class": classes[n]} for n in (0, 1)]
+        alike = {"kind": "near", "distance": 3, "class": classes[0], "other_class": classes[1]}
+        pair = {
+            "name": "pets/5.jpg",
+            "split": "train",
+            "other": "pets/6.jpg",
+            "other_split": "eval",
+        }
         write_examples(
-            examples, splits, classes, account=account, quarantine=[refused], overlaps=[]
+            examples,
+            splits,
+            classes,
+            account=account,
+            quarantine=[refused, *twice],
+            overlaps=[{**alike, **pair}],
         )
 
     def probe(blessing):
         found = {"blessed": True, "reasons": [], "backend": "a process", "images": 16}
+        found |= {"max_difference": 2.42e-7, "latency_ms": {"1": {"p50": 2.31}, "8": {"p50": 9}}}
         files.write_json(blessing / "INFRA_BLESSED", found)
 
     def warn(anomalies):
-        files.write_json(anomalies / "anomalies.json", [ANOMALY])
+        severe = {"name": "test:near_leakage", "code": "near_leakage", "split": "test"}
+        stops = {**ANOMALY, **severe, "severity": "ERROR", "waived": False}
+        files.write_json(anomalies / "anomalies.json", [ANOMALY, stops])
 
     def evaluate(evaluation, blessing):
         write_evaluation(evaluation, blessing, judged, decided, thresholds)

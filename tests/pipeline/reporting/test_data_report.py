@@ -506,3 +506,18 @@ def test_the_page_of_a_real_run(tmp_path):
         assert title in page.of("distributions")
     assert "png (59)" in page.of("distributions")
     assert page.html.count('class="swatch"') == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "–"),
+        (True, "yes"),
+        ([], "none"),
+        (["a", 1500], "a, 1,500"),
+        ({"p50": 2.345, "p99": 4}, "p50 2.35, p99 4"),
+        ({"1": {"p50": 2.3}, "8": {"p50": 9, "ok": False}}, "1: p50 2.3; 8: p50 9, ok no"),
+    ],
+)
+def test_values_of_files_are_told_in_words(value, expected):
+    assert page.told(value) == expected

@@ -63,7 +63,7 @@ def test_the_card_says_what_the_model_is_and_how_it_was_made(known):
         "source": "pets",
         "images": "25: 15 train, 4 eval, 6 test",
         "classes": "2",
-        "left out": "2 unusable, 0 copies",
+        "left out": "3 unusable, 0 copies",
     }
     assert facts["Recipe"] == {
         "recipe": "default (what a test trains with)",

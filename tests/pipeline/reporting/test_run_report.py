@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline import api
 from pipeline.errors import PipelineError, UsageError
-from pipeline.reporting import run_report
+from pipeline.reporting import data_report, run_report
 from tests.pipeline import builders
 from tests.pipeline.reporting import browser, runs
 
@@ -89,7 +89,7 @@ def test_every_part_of_a_complete_run_is_told(whole):
     assert "Run 1 pets COMPLETE" in shown.of("head")
     for component in runs.GRAPH:
         assert component in shown.of("graph")
-    assert "27 images seen" in shown.of("data") and runs.ANOMALY["name"] in shown.of("data")
+    assert "28 images seen" in shown.of("data") and runs.ANOMALY["name"] in shown.of("data")
     assert "40 steps of 32 images" in shown.of("training")
     assert "121 images per second" in shown.of("training")  # the median of 102 to 140
     assert "25.0 % of the time" in shown.of("training")
@@ -97,8 +97,15 @@ def test_every_part_of_a_complete_run_is_told(whole):
     assert "BLESSED" in shown.of("evaluation") and "NOT BLESSED" not in shown.of("evaluation")
     assert "difference" in shown.of("evaluation")
     assert "FIT TO SERVE" in shown.of("serving") and "saved_models/pets/7" in shown.of("serving")
+    assert "max difference 2.42e-07 latency ms 1: p50 2.31; 8: p50 9" in shown.of("serving")
     assert runs.COMMAND in shown.of("again") and "Pillow" in shown.of("again")
     assert "source: pets" in shown.of("again")
+
+
+def test_pictures_under_two_labels_and_pairs_that_look_alike_are_shown(whole):
+    found = page(whole).of("data")
+    assert "no picture pets/0.jpg cat no picture pets/1.jpg dog" in found
+    assert "looks alike: 3 of 64 bits differ" in found and "--waive test:near_leakage" in found
 
 
 def test_equal_runs_give_equal_bytes_below_the_root_and_elsewhere(whole, tmp_path):
@@ -175,7 +182,7 @@ def test_a_component_that_was_used_again_is_unchanged_and_shows_what_it_made(tmp
     store.end_run(again, "COMPLETE")
     shown = Page(run_report.write(store, again, fetch=lambda name: None))
     assert "ExampleGen ↺ unchanged" in shown.of("graph")
-    assert "27 images seen" in shown.of("data")
+    assert "28 images seen" in shown.of("data")
 
 
 def test_components_of_a_persons_own_are_in_the_graph(tmp_path):
@@ -220,7 +227,7 @@ def test_a_source_that_cannot_be_reached_is_said_once(whole, tmp_path):
         raise PipelineError("gs://pets: no network")
 
     assert page(whole, tmp_path / "a.html", fetch).of("head").count("no network") == 1
-    assert asked == ["pets/cut.jpg"]
+    assert len(asked) == 1
 
 
 def test_a_run_that_is_not_known_is_a_usage_error(whole):
@@ -272,11 +279,13 @@ def pages(whole, tmp_path_factory):
     for name, made in (("whole", whole), ("long", long), ("failed", failed)):
         path = folder / f"{name}.html"
         written[name] = run_report.write(made.store, made.run, path, fetch=lambda name: None)
+    data = folder / "data.html"
+    written["data"] = data_report.write(whole.store.root, data, fetch=lambda name: None)
     return written
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["whole", "long", "failed"])
+@pytest.mark.parametrize("name", ["whole", "long", "failed", "data"])
 def test_in_a_browser_nothing_sticks_out_and_all_can_be_read(chromium, pages, name, tmp_path):
     assert browser.console(pages[name], tmp_path) == []
     for dark in (False, True):

@@ -30,10 +30,10 @@ def network(size: int = 8) -> keras.Model:
 
 
 def artifact(folder: Path, model: keras.Model, preprocessing: Preprocessing = EXPECTED) -> Artifact:
-    """Returns a Model artifact as Trainer writes it; what is served may be preprocessed so."""
+    """Returns a Model artifact as Trainer writes it."""
     written = builders.artifact(folder, "Model")
     export.save(model, CLASSES, preprocessing, written.uri / "Format-Serving")
     (written.uri / "Format-Keras").mkdir()
     model.save(written.uri / "Format-Keras" / "model.keras")
-    written.properties["preprocessing"] = dataclasses.asdict(EXPECTED)
+    written.properties["preprocessing"] = dataclasses.asdict(preprocessing)
     return written
