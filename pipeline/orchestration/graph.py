@@ -17,7 +17,6 @@ from pipeline.components import (
     trainer,
 )
 from pipeline.config import RunConfig
-from pipeline.errors import UsageError
 from pipeline.orchestration import custom
 
 
