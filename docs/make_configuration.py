@@ -14,9 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from pipeline import config
 from pipeline.orchestration import custom
@@ -24,7 +22,8 @@ from pipeline.orchestration import custom
 PAGE = Path(__file__).absolute().parent / "configuration.md"
 HEADING = "## Every key"
 
-_SIGNS = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<")}
+# Classes of the bounds that pydantic keeps, whose one attribute has the name in lower case.
+_SIGNS = {"Ge": "≥", "Gt": ">", "Le": "≤", "Lt": "<"}
 _KINDS = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
 
 
@@ -131,18 +130,19 @@ def _kind(hint: Any) -> str:
 def _bounds(metadata: tuple[Any, ...]) -> Iterator[str]:
     for one in metadata:
         for bound in one.metadata if isinstance(one, FieldInfo) else (one,):
-            if type(bound) in _SIGNS:
-                attribute, sign = _SIGNS[type(bound)]
-                yield f"{sign} {getattr(bound, attribute):g}"
+            if sign := _SIGNS.get(type(bound).__name__):
+                yield f"{sign} {getattr(bound, type(bound).__name__.lower()):g}"
 
 
 def _default(field: dataclasses.Field) -> str:
     value = field.default
     if isinstance(value, FieldInfo):
-        value = value.default_factory() if value.default_factory else value.default
+        if value.is_required():
+            return ""
+        value = value.get_default(call_default_factory=True)
     elif field.default_factory is not dataclasses.MISSING:
         value = field.default_factory()
-    if value in (dataclasses.MISSING, PydanticUndefined):
+    if value is dataclasses.MISSING:
         return ""
     if dataclasses.is_dataclass(value):
         return ""

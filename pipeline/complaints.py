@@ -40,7 +40,9 @@ class Complaint:
 
     def __str__(self) -> str:
         """Returns it as one line."""
-        return " ".join(f"{self.where}: {self.message}".split())
+        # An option with a name of its own, such as --workers, is known by its key.
+        named = self.message.startswith(f"{self.where}: ")
+        return " ".join((self.message if named else f"{self.where}: {self.message}").split())
 
 
 @dataclass(frozen=True)

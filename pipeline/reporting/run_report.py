@@ -235,7 +235,7 @@ def _headline(found: dict[str, Any] | None, card: model_card.Known) -> list[tupl
         figures.append((page.number(card.model["parameters"]), "parameters", network))
     if card.pushed:
         label = card.pushed.get("label", "")
-        figures.append((str(card.pushed["pushed_version"]), "version in production", label))
+        figures.append((str(card.pushed["pushed_version"]), "pushed version", label))
     return figures
 
 

@@ -191,6 +191,11 @@ def test_a_section_without_keys_is_one_of_defaults(tmp_path):
     )
 
 
+def test_a_value_that_is_given_is_named_once():
+    with pytest.raises(UsageError, match=r"^workers: input should be greater than or equal to 1; "):
+        config.load(values={"workers": 0})
+
+
 def test_an_alias_is_known_by_its_own_line_and_merged_keys_by_those_of_the_original(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(
