@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline import files
 from pipeline.errors import DataError, PipelineError, UsageError
+from pipeline.orchestration import fingerprint
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 from pipeline.parameters import Fraction, NonEmpty, NonNegative, Positive, parameters
 from pipeline.records import manifest, protos
@@ -261,22 +261,19 @@ def check(parameters: Parameters) -> None:
     initialization.check(model, settled)
 
 
-def external(parameters: Parameters) -> str | None:
-    """Returns the SHA-256 of the module that a network of the user's own is defined in, or of the
-    file of weights that the training begins with.
+def external(parameters: Parameters) -> dict[str, str] | None:
+    """Returns the SHA-256 of what lies outside the package and the training depends on.
+
+    That is the file of weights that it begins with; or, of a network of the user's own, the
+    module that is named and what it imports from its own folder.
     """
     if parameters.init_from is not None and Path(parameters.init_from).is_file():
         with Path(parameters.init_from).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return {parameters.init_from: hashlib.file_digest(file, "sha256").hexdigest()}
     if CUSTOM not in parameters.model:
         return None
-    try:
-        found = importlib.util.find_spec(parameters.model.partition(CUSTOM)[0])
-    except (ImportError, ValueError):
-        return None  # `check` says so
-    if found is None or not found.has_location:
-        return None
-    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
+    # Where there is no such module, `check` says so.
+    return fingerprint.code(parameters.model.partition(CUSTOM)[0]) or None
 
 
 def run(

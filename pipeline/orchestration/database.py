@@ -156,10 +156,13 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         address = self.path.absolute().as_uri()
-        if not os.access(self.path, os.W_OK) or not os.access(self.path.parent, os.W_OK):
-            address += "?immutable=1"  # a copy that nobody writes to
-        else:
+        log = self.path.with_name(f"{self.path.name}-wal")
+        if os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK):
             address += "?mode=rw"
+        elif log.is_file() and log.stat().st_size:
+            address += "?mode=ro"
+        else:
+            address += "?immutable=1"  # a copy that nobody writes to needs no locks
         connection = sqlite3.connect(
             address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, cached_statements=256
         )

@@ -1,9 +1,7 @@
 """One node of a run: found in the store, or executed, again if it has to be, and recorded."""
 
 import errno
-import importlib
 import shutil
-import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +11,7 @@ from pydantic import TypeAdapter
 
 from pipeline import files
 from pipeline.errors import DataError, PipelineError, Stopped, UsageError, UsageErrors
-from pipeline.orchestration import fingerprint, store
+from pipeline.orchestration import fingerprint, loading, store
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
 from pipeline.orchestration.graph import Node
 from pipeline.orchestration.view import View
@@ -21,9 +19,6 @@ from pipeline.orchestration.view import View
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXT = "No space left on device"
 _LONGEST_PAUSE = 30.0
-_HEAVY = ("tensorflow", "keras", "apache_beam")
-
-_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,7 @@ def _run(
     for input_key, artifact in inputs.items():
         _require_unchanged(artifact, sources[input_key][0])
     if node.name in job.crowded:
-        _load_libraries(dependencies["libraries"])
+        loading.load(dependencies["libraries"])
     execution = executions.begin(node.name, key, dependencies, inputs, job.run)
     try:
         outputs = {
@@ -187,14 +182,6 @@ def _abandon(execution: store.Execution, state: str, error: str, job: Job) -> No
         job.executions.abandon(execution, state, error)
     except PipelineError as second:
         job.view.say(str(second), execution.component)
-
-
-def _load_libraries(names: Mapping[str, str | None]) -> None:
-    """Loads the libraries in one thread at a time: parts of them import each other in circles."""
-    with _loading:
-        for name in _HEAVY:
-            if names.get(name):
-                importlib.import_module(name)
 
 
 def named(error: Exception, node: Node) -> PipelineError:

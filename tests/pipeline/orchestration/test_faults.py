@@ -12,9 +12,12 @@ import time
 
 import pytest
 
+import pipeline
+from pipeline import config
 from pipeline.errors import PipelineError
-from pipeline.orchestration import runner, store
+from pipeline.orchestration import graph, runner, store
 from pipeline.orchestration.view import Silent
+from tests.pipeline import builders
 from tests.pipeline.orchestration import job
 
 _SECONDS = 0.3
@@ -111,12 +114,12 @@ def test_two_runs_at_once_do_no_harm_to_each_other(tmp_path, round_):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of its own of 8 MiB."""
+    """A file system of its own of 40 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root can mount a small file system")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)]
     if (done := subprocess.run(mount, capture_output=True, text=True, check=False)).returncode:
         pytest.skip(f"no small file system can be mounted here: {done.stderr.strip()}")
     yield folder
@@ -154,3 +157,23 @@ def test_a_full_disk_is_named_and_leaves_the_store_intact(small_disk, tmp_path, 
     assert [run.state for run in executions.runs()] == ["FAILED", "COMPLETE"]
     assert not list((root / ".system" / "staging").iterdir())
     assert len(list(root.glob("[A-Z]*/out/*"))) == len(job.GRAPH)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("left", [8_192, 600_000])
+def test_a_full_disk_in_each_component_of_the_pipeline(small_disk, left):
+    values = {
+        **builders.TINY_RUN,
+        "root": str(small_disk / "runs"),
+        "pusher": {"destination": str(small_disk / "saved_models")},
+    }
+    root = small_disk / "runs" / "tiny"
+    names = [node.name for node in graph.build(config.validate(values, "test"))]
+    for name in names:
+        with pytest.raises(PipelineError, match=r"the disk is full|No space left on device"):
+            pipeline.run(values, view=Filling(small_disk, name, left))
+        (small_disk / "filler").unlink()
+        intact(root)
+        assert not list(root.glob(".system/staging/*"))
+    results = pipeline.run(values).components
+    assert [n for n in names if not results[n].cached] == ["Pusher"]

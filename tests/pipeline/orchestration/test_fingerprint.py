@@ -60,3 +60,23 @@ def test_an_edit_in_a_module_imported_by_an_imported_module_changes_the_digest(t
     assert digest() == before
     (package / "c.py").write_text("VALUE = 2\n")
     assert digest() != before
+
+
+def test_what_a_network_of_the_users_own_imports_from_its_folder_counts(tmp_path, monkeypatch):
+    from pipeline.components import trainer
+
+    (tmp_path / "my_network.py").write_text("import numpy\nimport my_blocks\n")
+    (tmp_path / "my_blocks.py").write_text("from keras_resnet import ResNet\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = trainer.external(trainer.Parameters(model="my_network:build"))
+    assert {"my_network", "my_blocks", "keras_resnet.factory"} <= set(found)
+    assert "numpy" not in found
+    assert trainer.external(trainer.Parameters(model="no_such_network:build")) is None
+    assert trainer.external(trainer.Parameters()) is None
+    assert fingerprint.libraries("my_network")["numpy"]
+
+
+def test_of_an_installed_module_the_version_counts():
+    assert set(fingerprint.code("yaml")) == {"yaml"}
+    assert not [name for name in fingerprint.code("yaml") if name.startswith("numpy")]
+    assert fingerprint.code("no_such_module.at_all") == {}

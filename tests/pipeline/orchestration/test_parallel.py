@@ -11,7 +11,7 @@ import time
 import pytest
 
 from pipeline.errors import DataError, PipelineError, Stopped, UsageError
-from pipeline.orchestration import board, runner, store
+from pipeline.orchestration import board, loading, runner, store
 from pipeline.orchestration.artifact import Outcome
 from pipeline.orchestration.graph import Node
 from pipeline.orchestration.runner import Options
@@ -230,3 +230,18 @@ def test_a_signal_stops_all_components_and_leaves_nothing_half_written(tmp_path,
     assert [step.state for step in run.steps] == ["COMPLETE", "CANCELED", "CANCELED", "NEW"]
     assert not list((tmp_path / ".system" / "staging").iterdir())
     assert not list(tmp_path.glob("Left/out/*"))
+
+
+def test_a_signal_waits_while_libraries_are_loaded(monkeypatch):
+    loaded = []
+
+    def load(name):
+        signal.raise_signal(signal.SIGINT)
+        loaded.append(name)
+
+    monkeypatch.setattr(loading.importlib, "import_module", load)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        loading.load({"tensorflow": "2", "keras": None, "numpy": "2", "apache_beam": "2"})
+    assert loaded == ["tensorflow", "apache_beam"]
+    assert signal.getsignal(signal.SIGINT) is before

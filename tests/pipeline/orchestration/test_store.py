@@ -209,3 +209,62 @@ def test_processes_that_share_a_root_never_share_an_identifier(tmp_path):
     assert sorted(found) == list(range(1, 81))
     # All of them died with their processes, which some found out about others.
     assert {execution.state for execution in found.values()} <= {"RUNNING", "FAILED"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("ext4", "wal"), ("nfs4", "delete"), ("fuse.sshfs", "delete")]
+)
+def test_a_file_system_that_machines_share_gets_no_write_ahead_log(
+    tmp_path, monkeypatch, kind, mode
+):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/a / ext3 rw 0 0\nserver:/x {tmp_path} {kind} rw 0 0\n")
+    monkeypatch.setattr(database, "_MOUNTS", mounts)
+    execution = _complete(tmp_path / "root")
+    connection = sqlite3.connect(tmp_path / "root" / ".system" / "metadata.sqlite")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == (mode,)
+    connection.close()
+    assert store.Store(tmp_path / "root").find("Trainer", "k") == execution
+
+
+def test_a_copy_that_cannot_be_written_to_can_be_read(tmp_path, monkeypatch):
+    execution = _complete(tmp_path)
+    connection = sqlite3.connect(tmp_path / ".system" / "metadata.sqlite")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    # As on a medium that is read-only; root may write everywhere else.
+    monkeypatch.setattr(database.os, "access", lambda path, mode: False)
+    executions = store.Store(tmp_path)
+    assert executions.find("Trainer", "k") == execution
+    with pytest.raises(PipelineError, match=r"metadata.sqlite: cannot be used"):
+        executions.begin("Trainer", "k", {})
+
+
+def test_the_tables_are_those_of_ml_metadata(tmp_path):
+    """Names and columns as in its schema, version 10."""
+    _complete(tmp_path)
+    connection = sqlite3.connect(tmp_path / ".system" / "metadata.sqlite")
+    tables = {
+        name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+    }
+    values = [
+        "int_value",
+        "double_value",
+        "string_value",
+        "byte_value",
+        "proto_value",
+        "bool_value",
+    ]
+    for owner in ("Artifact", "Execution", "Context"):
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({owner}Property)")]
+        assert columns == [f"{owner.lower()}_id", "name", "is_custom_property", *values]
+    assert tables - {"sqlite_sequence"} == {
+        *("MLMDEnv", "Type", "ParentContext", "Association", "Attribution", "Event", "EventPath"),
+        *("Artifact", "ArtifactProperty", "Execution", "ExecutionProperty"),
+        *("Context", "ContextProperty"),
+    }
+    ((state, live),) = connection.execute(
+        "SELECT Execution.last_known_state, Artifact.state FROM Execution, Artifact"
+    )
+    assert (state, live) == (3, 2)  # COMPLETE, LIVE
+    connection.close()

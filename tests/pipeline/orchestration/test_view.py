@@ -74,3 +74,27 @@ def test_in_a_terminal_the_table_shows_every_component_and_stays_after_an_error(
     assert "eval accuracy 98 %" in last
     assert "✗" in last
     assert "MirroredStrategy with [2] replicas" in shown
+
+
+def test_lines_of_components_that_run_at_once_name_them(monkeypatch):
+    monkeypatch.setattr(view, "_PLAIN_INTERVAL", 0.0)
+    console = Console(file=io.StringIO(), width=80)
+    shown = view.Plain(console, ["Evaluator", "Checker"])
+    shown.started("Evaluator")
+    shown.started("Checker")
+    shown.progress("Evaluator")(1, 2)
+    shown.progress("Checker")(1, 4)
+    shown.say("asks a server", "Evaluator")
+    shown.say("loads the model", "Checker")
+    shown.finished(Result("Evaluator", Outcome("good"), {}, 1.0, cached=False))
+    shown.failed("Checker")
+    assert console.file.getvalue().splitlines() == [
+        "[1/2] Evaluator",
+        "[2/2] Checker",
+        "      Evaluator 50%",
+        "      25%",
+        "Evaluator: asks a server",
+        "loads the model",
+        "      Evaluator done in 1.0 s: good",
+        "      Checker stopped",
+    ]
