@@ -166,7 +166,10 @@ class Training:
             context.say(line)
 
         self._watch = Watch(
-            len(contents.classes), parameters.explosion or None, parameters.explosion_steps
+            len(contents.classes),
+            parameters.explosion or None,
+            parameters.explosion_steps,
+            sigmoids=recipe.loss == "bce",
         )
         self._step = 0
         self._shown: dict[str, float] = {}
@@ -253,7 +256,9 @@ class Training:
         # The workers go where the chief goes.
         to = self._agreement.total(0 if self._worker or not found else found.step + 1) - 1
         if to < 0:
-            raise FloatingPointError(health.given_up(trouble, len(history), self._rate, names))
+            raise FloatingPointError(
+                health.given_up(trouble, len(history), self._rate, names, self._precision.policy)
+            )
         if found is None or found.step != to:
             found = self._saving.load(to)
         self._saving.note(Rollback(trouble.what, trouble.first, trouble.last, to, names))
