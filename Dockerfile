@@ -9,7 +9,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /source
 # What is required first: the sources change more often than the layer of gigabytes.
 COPY pyproject.toml setup.cfg README.md ./
-RUN --mount=type=cache,target=/pip-cache pip install --cache-dir /pip-cache ".[pipeline,gpu]"
+RUN --mount=type=cache,target=/pip-cache pip install --cache-dir /pip-cache ".[pipeline,gpu,kfp]"
 COPY keras_resnet keras_resnet
 COPY pipeline pipeline
 RUN pip install --no-deps --force-reinstall .

@@ -6,7 +6,9 @@ from keras_resnet.constructors import *
 from keras_resnet.factory import ResNet
 from keras_resnet.finetuning import (
     FineTuningAdamW,
+    FineTuningLAMB,
     FineTuningSGD,
+    freeze,
     prepare_finetuning,
     stage_learning_rates,
 )
@@ -18,6 +20,7 @@ from keras_resnet.weights import list_weights
 __all__ = [
     "SPECS",
     "FineTuningAdamW",
+    "FineTuningLAMB",
     "FineTuningSGD",
     "Preprocessing",
     "ResNet",
@@ -28,6 +31,7 @@ __all__ = [
     "create",
     "decode_predictions",
     "features",
+    "freeze",
     "layers",
     "list_models",
     "list_weights",

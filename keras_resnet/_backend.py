@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -26,6 +27,35 @@ def replica_id():
         return None
     context = tf.distribute.get_replica_context()
     return None if context is None else context.replica_id_in_sync_group
+
+
+def is_of_tf_data(x: Any) -> bool:
+    """Whether `x` is a tensor in a graph of `tf.data`, in a program on another backend."""
+    if keras.config.backend() == "tensorflow" or not type(x).__module__.startswith("tensorflow."):
+        return False
+    import tensorflow as tf
+
+    return tf.is_symbolic_tensor(x)
+
+
+def image_operations(x: Any) -> Any:
+    """Returns `keras.ops`, or where `is_of_tf_data(x)` what stands in for those on images."""
+    if not is_of_tf_data(x):
+        return ops
+    import tensorflow as tf
+
+    def resize(images, size, interpolation, antialias, data_format):
+        return tf.image.resize(images, size, interpolation, antialias=antialias)
+
+    return SimpleNamespace(
+        cast=tf.cast,
+        clip=tf.clip_by_value,
+        image=SimpleNamespace(resize=resize),
+        maximum=tf.maximum,
+        minimum=tf.minimum,
+        round=tf.round,
+        shape=lambda images: tf.unstack(tf.shape(images)),
+    )
 
 
 def run_if(keep: Any, run: Callable[[], Any], skip: Callable[[], Any]) -> Any:

@@ -103,7 +103,7 @@ def ResNet(
         x = part.layer()(x)
     model = ResNetModel(inputs, x, name=name or "resnet", config=config)
     if weights is not None:
-        load_pretrained(model, config, weights)
+        load_pretrained(model, weights)
     return model
 
 

@@ -11,7 +11,7 @@ from keras_resnet.layers._unit import ResidualUnit
 from keras_resnet.layers.dropout import Dropout
 from keras_resnet.layers.stem import Stem
 from keras_resnet.model import ResNetModel
-from keras_resnet.recipes.optimizers import SGD, AdamW
+from keras_resnet.recipes.optimizers import LAMB, SGD, AdamW
 from keras_resnet.weights.torch_names import block_position, numbered_sublayers
 
 # The layers behind the stages; the last one is new, the first two belong to pre-activation nets.
@@ -54,23 +54,44 @@ def prepare_finetuning(
     model = keras_resnet.prepare_finetuning(trained, classes=6, freeze_stages=2)
     ```
     """
-    stages = _stages(model)
     check_integer("classes", classes)
-    check_choice("freeze_stages", freeze_stages, range(stages + 1))
-    check_flag("freeze_batch_norm", freeze_batch_norm)
-
+    _check_freezing(model, freeze_stages, freeze_batch_norm)
     network = _with_classifier(model, classes, dropout_rate, classifier_activation)
-    for layer in network.layers:
+    freeze(network, freeze_stages, batch_norm=freeze_batch_norm)
+    return network
+
+
+def freeze(model: keras.Model, stages: int, *, batch_norm: bool = False) -> None:
+    """Freezes the first stages of a network, and the stem with them; see `prepare_finetuning`.
+
+    Args:
+        model: A network of this package.
+        stages: How many from the first on; 0 freezes nothing, and all of them leave what comes
+            after the stages alone to learn, of which batch norm is frozen too.
+        batch_norm: Whether batch norm is frozen in the other stages too.
+
+    Raises:
+        ValueError: If the model is no network of this package, or an argument is out of range.
+    """
+    last = _check_freezing(model, stages, batch_norm)
+    for layer in model.layers:
         if isinstance(layer, Stem):
-            layer.trainable = freeze_stages == 0
+            layer.trainable = stages == 0
         elif isinstance(layer, ResidualUnit):
-            layer.trainable = block_position(layer)[0] > freeze_stages
+            layer.trainable = block_position(layer)[0] > stages
         elif layer.name == "head_bn":
-            layer.trainable = freeze_stages < stages
-        if freeze_batch_norm:
+            layer.trainable = stages < last
+        if batch_norm:
             for norm in _batch_norms(layer):
                 norm.trainable = False
-    return network
+
+
+def _check_freezing(model: keras.Model, stages: int, batch_norm: bool) -> int:
+    """The number of stages of the model, if so many of them can be frozen."""
+    last = _stages(model)
+    check_choice("freeze_stages", stages, range(last + 1))
+    check_flag("freeze_batch_norm", batch_norm)
+    return last
 
 
 def _batch_norms(layer: keras.Layer) -> Iterator[keras.Layer]:
@@ -143,7 +164,7 @@ def stage_learning_rates(
 
 
 class _Multipliers:
-    """What the two optimizers share; `update_step` of the next class does the rest."""
+    """What the optimizers share; `update_step` of the next class does the rest."""
 
     multipliers: dict[str, float]
 
@@ -226,3 +247,30 @@ class FineTuningAdamW(_Multipliers, AdamW):
     ) -> None:
         super().__init__(learning_rate, **kwargs)
         self.multipliers = _checked(multipliers)
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class FineTuningLAMB(_Multipliers, LAMB):
+    """`keras_resnet.recipes.LAMB` with a learning rate of its own for each part of the network.
+
+    Args:
+        learning_rate: A number or a schedule.
+        multipliers: As in `FineTuningSGD`.
+        **kwargs: What `keras_resnet.recipes.LAMB` takes. Its weight decay leaves batch norm and
+            biases alone.
+
+    Raises:
+        ValueError: If an argument is out of range, or two patterns match a variable.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 1e-3,
+        multipliers: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.multipliers = _checked(multipliers)
+
+
+OPTIMIZERS = {"sgd": FineTuningSGD, "adamw": FineTuningAdamW, "lamb": FineTuningLAMB}

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_resnet import _backend
 from keras_resnet._validation import check_integer
 from keras_resnet.weights.download import cache_folder, fetch_file
 from keras_resnet.weights.records import ImageFormat, WeightsRecord, find_record
@@ -43,8 +44,8 @@ class Preprocessing(keras.layers.Layer):
     times as wide as the shorter side, to the pixel; where the record has no `crop`, the whole
     picture is resized.
 
-    The layer can stand at the beginning of a model, and with TensorFlow as the backend in a
-    `tf.data` dataset, where the pictures may have different sizes.
+    The layer can stand at the beginning of a model, and on every backend in a `tf.data` dataset,
+    where the pictures may have different sizes.
 
     Args:
         weights: One of `keras_resnet.list_weights()`, or the name of a network.
@@ -88,25 +89,31 @@ class Preprocessing(keras.layers.Layer):
         self.image_size = self.images.image_size if image_size is None else image_size
         self.crop = crop
 
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Preprocesses pictures."""
+        if _backend.is_of_tf_data(inputs):
+            return self.call(inputs)  # Keras would make tensors of the backend of them.
+        return super().__call__(inputs, *args, **kwargs)
+
     def call(self, inputs: Any) -> Any:
-        x = inputs
+        operations, x = _backend.image_operations(inputs), inputs
         if self.image_size:
-            x = self._resized(x)
-        x = ops.cast(x, "float32")
+            x = self._resized(x, operations)
+        x = operations.cast(x, "float32")
         if self.images.channels == "bgr" and x.shape[-1] == 3:
             x = x[..., ::-1]
         mean, std = self._statistics(x.shape[-1])
         return (x * self.images.scale - mean) / std
 
-    def _resized(self, x: Any) -> Any:
+    def _resized(self, x: Any, operations: Any) -> Any:
         if self.crop is not None:
-            height, width = _sizes(x)
-            side = self._side(height, width)
+            height, width = _sizes(x, operations)
+            side = self._side(height, width, operations)
             top, left = (height - side) // 2, (width - side) // 2
             x = x[..., top : top + side, left : left + side, :]
         size = (self.image_size, self.image_size)
-        x = ops.cast(x, "float32")
-        x = ops.image.resize(
+        x = operations.cast(x, "float32")
+        x = operations.image.resize(
             x,
             size,
             self.images.interpolation,
@@ -114,14 +121,16 @@ class Preprocessing(keras.layers.Layer):
             data_format="channels_last",
         )
         # A cubic filter overshoots, and pictures stop at 0 and 255.
-        return ops.clip(x, 0, 255)
+        return operations.clip(x, 0, 255)
 
-    def _side(self, height: Any, width: Any) -> Any:
+    def _side(self, height: Any, width: Any, operations: Any) -> Any:
         """Pixels on a side of the square that is cut out."""
         if isinstance(height, int) and isinstance(width, int):
             return max(1, round(self.crop * min(height, width)))
-        side = ops.round(self.crop * ops.cast(ops.minimum(height, width), "float32"))
-        return ops.maximum(1, ops.cast(side, "int32"))
+        shorter = operations.cast(operations.minimum(height, width), "float32")
+        return operations.maximum(
+            1, operations.cast(operations.round(self.crop * shorter), "int32")
+        )
 
     def _statistics(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
         mean = np.array(self.images.mean, "float32")
@@ -145,10 +154,10 @@ class Preprocessing(keras.layers.Layer):
         }
 
 
-def _sizes(x: Any) -> tuple[Any, Any]:
+def _sizes(x: Any, operations: Any) -> tuple[Any, Any]:
     """Height and width, as numbers where they are known."""
     height, width = x.shape[-3:-1]
-    return (height, width) if None not in (height, width) else tuple(ops.shape(x)[-3:-1])
+    return (height, width) if None not in (height, width) else tuple(operations.shape(x)[-3:-1])
 
 
 def preprocess(
@@ -179,7 +188,9 @@ def preprocess(
     probabilities = model.predict(keras_resnet.preprocess(photos, "timm/resnet50.a1_in1k"))
     ```
     """
-    return Preprocessing(weights, image_size, crop)(ops.convert_to_tensor(images))
+    if not _backend.is_of_tf_data(images):
+        images = ops.convert_to_tensor(images)
+    return Preprocessing(weights, image_size, crop)(images)
 
 
 def decode_predictions(

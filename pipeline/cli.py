@@ -44,6 +44,8 @@ def run(
     name: options.Name = None,
     root: options.Root = None,
     destination: options.Destination = None,
+    model: options.Model = None,
+    init_from: options.InitFrom = None,
     workers: options.Workers = None,
     max_bad_fraction: options.MaxBadFraction = None,
     drop_near: options.DropNear = None,

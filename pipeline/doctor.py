@@ -317,7 +317,7 @@ def _unused_gpu(build: Mapping[str, Any]) -> Problem:
 
 def _choose(config: RunConfig, report: Report) -> None:
     """Asks the trainer's own code what it would choose."""
-    from pipeline.training import precision, settings, strategy
+    from pipeline.training import initialization, precision, settings, strategy
 
     parameters, gpus = config.trainer, report.found["tensorflow"]["gpus"]
     choices, problems = report.choices, report.problems
@@ -345,6 +345,10 @@ def _choose(config: RunConfig, report: Report) -> None:
         synchronized = parameters.bn_synchronized and replicas > 1
         xla = settings.xla(parameters.xla, bool(gpus), synchronized)
         choices["xla"] = Choice("on" if xla.on else "off", xla.reason)
+        if parameters.init_from is not None:
+            choices["begins with"] = Choice(
+                initialization.described(parameters), initialization.whereabouts(parameters)
+            )
     except UsageError as error:
         problems.append(Problem(str(error), "change the configuration", fatal=True))
     found = precision.resolve(parameters.precision)

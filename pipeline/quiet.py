@@ -26,6 +26,8 @@ _NOISE = [
     # Said beside every exception that TensorFlow raises, which says the same and more.
     rb"Local rendezvous is aborting with status: ",
     rb"^\t \[\[\{\{function_node ",
+    # Of whoever trains in float16 on a CPU; `doctor` says which precision is fast.
+    rb"oneDNN supports DT_\w+ only on platforms with AVX-512",
 ]
 if not any(Path("/dev").glob("nvidia[0-9]*")):
     # Where there is a GPU, this one is no noise.

@@ -2,11 +2,19 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+import keras_resnet
+from keras_resnet import weights
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -46,8 +54,11 @@ def test_the_examples_of_a_longer_text_run_one_after_the_other(text, tmp_path):
             assert line in printed
 
 
+FINE_TUNING = next(example for example in blocks("python") if "prepare_finetuning" in example)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("example", blocks("python"))
+@pytest.mark.parametrize("example", [one for one in blocks("python") if one != FINE_TUNING])
 def test_examples_run_as_they_stand(example, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -60,6 +71,47 @@ def test_examples_run_as_they_stand(example, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "wide_resnet50_2" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_fine_tuning_runs_on_photos(tmp_path):
+    """With weights of the right names and shapes in Keras' cache, but of random values."""
+    photographs(tmp_path / "photos")
+    path = tmp_path / "keras" / "models" / "timm" / "resnet18.a1_in1k.safetensors"
+    path.parent.mkdir(parents=True)
+    weights.to_timm(keras_resnet.create("resnet18", seed=1), path)
+    done = subprocess.run(
+        [sys.executable, "-c", FINE_TUNING],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_HOME": str(tmp_path / "keras")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Downloading" not in done.stderr
+    tuned = keras.models.load_model(tmp_path / "photos.keras")
+    assert tuned.output_shape == (None, 6)
+    file = load_file(path)
+    stem = keras.ops.convert_to_numpy(tuned.get_layer("stem").conv1.kernel)
+    np.testing.assert_array_equal(stem.transpose(3, 2, 0, 1), file["conv1.weight"])
+    last = keras.ops.convert_to_numpy(tuned.get_layer("stage4_block2").conv2.kernel)
+    assert (last.transpose(3, 2, 0, 1) != file["layer4.1.conv2.weight"]).any()
+
+
+def photographs(folder, classes=6, of_each=3):
+    """Real ones where there are any, else noise."""
+    data = Path(os.environ.get("KERAS_RESNET_TEST_DATA", "")) / "photos"
+    real = sorted(path for path in data.glob("*") if path.is_dir())
+    random = np.random.default_rng(0)
+    for number in range(classes):
+        (folder / f"class{number}").mkdir(parents=True)
+        found = sorted(real[number].glob("*.jpg"))[:of_each] if real else []
+        for file in found:
+            shutil.copy(file, folder / f"class{number}")
+        for other in range(of_each - len(found)):
+            pixels = random.integers(0, 256, (96, 128, 3), dtype="uint8")
+            Image.fromarray(pixels).save(folder / f"class{number}" / f"{other}.jpg")
 
 
 def test_targets_and_files_that_are_named_exist():

@@ -228,6 +228,7 @@ class Recipe:
         steps_per_epoch: int,
         epochs: int | None = None,
         batch_size: int | None = None,
+        multipliers: Mapping[str, float] | None = None,
         **arguments: Any,
     ) -> keras.optimizers.Optimizer:
         """Returns the optimizer with its schedule and weight decay.
@@ -239,6 +240,8 @@ class Recipe:
             steps_per_epoch: As in `make_schedule`, like `epochs` and `batch_size`.
             epochs: See there.
             batch_size: See there.
+            multipliers: Of the learning rate of parts of the network, by pattern
+                (`keras_resnet.stage_learning_rates`).
             **arguments: What every Keras optimizer takes, such as `global_clipnorm`; a
                 `learning_rate` takes the place of the schedule.
         """
@@ -250,12 +253,17 @@ class Recipe:
             "form": self.weight_decay_form,
             "decay_norm_and_bias": self.decay_norm_and_bias,
         }
+        kinds = {"sgd": optimizers.SGD, "adamw": optimizers.AdamW, "lamb": optimizers.LAMB}
+        if multipliers:
+            from keras_resnet import finetuning  # Which builds upon the optimizers here.
+
+            kinds = finetuning.OPTIMIZERS
+            arguments["multipliers"] = multipliers
         if self.optimizer == "sgd":
-            momentum = {"momentum": float(self.momentum), "nesterov": self.nesterov}
-            return optimizers.SGD(**momentum, **decay, **arguments)
-        means = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
-        kind = optimizers.AdamW if self.optimizer == "adamw" else optimizers.LAMB
-        return kind(**means, **decay, **arguments)
+            own = {"momentum": float(self.momentum), "nesterov": self.nesterov}
+        else:
+            own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+        return kinds[self.optimizer](**own, **decay, **arguments)
 
     def targets(self, labels: Any, classes: int) -> Any:
         """Returns smoothed targets, float32 `(examples, classes)`, of integer labels."""

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import time
 import urllib.error
 import urllib.parse
@@ -36,6 +37,11 @@ def cache_folder() -> Path:
     return Path(home).expanduser() / "models"
 
 
+def cache_path(record: WeightsRecord) -> Path:
+    """Where the file of a record is kept, once it is there."""
+    return cache_folder() / record.file
+
+
 def fetch(record: WeightsRecord) -> Path:
     """The file of a record, downloaded unless it is in the cache.
 
@@ -46,7 +52,7 @@ def fetch(record: WeightsRecord) -> Path:
     Raises:
         DownloadError: If it cannot be had; the message says where it is and where to put it.
     """
-    return fetch_file(_address(record.url), cache_folder() / record.file, record.digest)
+    return fetch_file(_address(record.url), cache_path(record), record.digest)
 
 
 def fetch_file(url: str, path: Path, digest: str | None = None) -> Path:
@@ -71,7 +77,7 @@ def fetch_file(url: str, path: Path, digest: str | None = None) -> Path:
 def _address(url: str) -> str:
     if "://" in url:
         return url
-    return f"{os.environ.get('HF_ENDPOINT', _HUB).rstrip('/')}/{url}"
+    return f"{(os.environ.get('HF_ENDPOINT') or _HUB).rstrip('/')}/{url}"
 
 
 def _reason(error: Exception) -> str:
@@ -91,7 +97,8 @@ def _is_intact(path: Path, digest: str | None) -> bool:
         return False
     stated = _stated_digest(path)
     if digest is None and stated.is_file():
-        digest = f"sha256:{stated.read_text().split()[0]}"
+        first = stated.read_text(errors="replace").split()[:1]
+        digest = _as_sha256("".join(first))
     # A file without either was put there by hand.
     return digest is None or _matches(path, digest)
 
@@ -217,8 +224,12 @@ class _Download:
             linked_size = response.headers.get("X-Linked-Size", "")
             size = int(linked_size) if linked_size.isdigit() else size
             if response.status in (301, 302, 303, 307, 308):
-                url = urllib.parse.urljoin(url, response.headers.get("Location", ""))
+                location = response.headers.get("Location", "")
                 response.close()
+                try:
+                    url = urllib.parse.urljoin(url, location)
+                except ValueError as error:
+                    raise OSError(f"it leads to {location}, which is no address") from error
             elif response.status == 416 and start:
                 response.close()
                 # All of it was there already, or more than there is.
@@ -229,6 +240,9 @@ class _Download:
                 raise urllib.error.HTTPError(
                     url, response.status, response.reason, response.headers, None
                 )
+            elif response.headers.get_content_type() == "text/html":
+                response.close()
+                raise OSError(f"{url} answered with a page and not with a file")
             else:
                 begin, total = _range(response)
                 if begin not in (0, start):
@@ -266,7 +280,10 @@ _OPENER = urllib.request.build_opener(_NoRedirection)
 
 def _check_address(url: str, first: str) -> None:
     """Raises OSError unless an address is encrypted, or of this machine as the first one was."""
-    here, start = urllib.parse.urlsplit(url), urllib.parse.urlsplit(first)
+    try:
+        here, start = urllib.parse.urlsplit(url), urllib.parse.urlsplit(first)
+    except ValueError as error:
+        raise OSError(f"it leads to {url}, which is no address") from error
     local = here.hostname in _LOCAL_HOSTS and start.hostname in _LOCAL_HOSTS
     if here.scheme != "https" and not (here.scheme == "http" and local):
         raise OSError(f"only https is trusted, and it leads to {url}")
@@ -275,17 +292,26 @@ def _check_address(url: str, first: str) -> None:
 def _sha256(headers: object) -> str | None:
     """The SHA-256 that the hub states as the tag of a large file."""
     for name in ("X-Linked-Etag", "ETag"):
-        value = (headers.get(name) or "").removeprefix("W/").strip('"').lower()
-        if len(value) == 64 and set(value) <= set("0123456789abcdef"):
-            return f"sha256:{value}"
+        if digest := _as_sha256((headers.get(name) or "").removeprefix("W/").strip('"').lower()):
+            return digest
+    return None
+
+
+def _as_sha256(value: str) -> str | None:
+    """The digest, if a text is the 64 digits of one."""
+    if len(value) == 64 and set(value) <= set("0123456789abcdef"):
+        return f"sha256:{value}"
     return None
 
 
 def _range(response: HTTPResponse) -> tuple[int, int | None]:
     """First byte of an answer, and the number of bytes of the whole file."""
-    length = response.headers.get("Content-Length")
+    length = response.headers.get("Content-Length", "")
     if response.status == 200:
-        return 0, None if length is None else int(length)
-    span, _, total = response.headers.get("Content-Range", "").rpartition("/")
-    begin = int(span.removeprefix("bytes ").split("-")[0])
-    return begin, int(total) if total.isdigit() else None
+        return 0, int(length) if length.isdecimal() else None
+    content_range = response.headers.get("Content-Range", "")
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
+    if not found:
+        raise HTTPException(f"a part was sent whose place is not told (range {content_range!r})")
+    begin, total = found.groups()
+    return int(begin), int(total) if total.isdecimal() else None

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,18 @@ from keras_resnet.weights.schemes import KerasApplications, LayerNames, Torch, n
 SUFFIXES = (".safetensors", ".h5", ".keras")
 # What marks a `.safetensors` file as one with the names of this package.
 FORMAT = {"format": "keras_resnet"}
+# What h5py and zipfile raise of a damaged file, depending on where the damage is: h5py gives None for
+# what it does not find behind a name, which then lacks what a group has.
+_DAMAGE = (
+    OSError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], LayerNames]:
@@ -37,7 +50,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], LayerNames]:
                 weights = archive.read("model.weights.h5")
             return _read_h5(io.BytesIO(weights))
         return _read_h5(path)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ValueError(
             f"`path` must be a file of weights that is whole; {path.name} cannot be read: {error}. "
             f"Received: path={str(path)!r}"

@@ -30,14 +30,18 @@ _FREE_FIELDS = {
 }
 
 
-def load_pretrained(model: keras.Model, config: ResNetConfig, weights: Any) -> None:
-    """Loads what `weights` of `keras_resnet.ResNet` names into a model of this configuration.
+def load_pretrained(model: keras.Model, weights: Any) -> None:
+    """Loads what `weights` of `keras_resnet.ResNet` names into a model that is there already.
+
+    Args:
+        model: A model that `keras_resnet.ResNet` built.
+        weights: `"imagenet"`, one of `keras_resnet.list_weights()`, a record, or a path.
 
     Raises:
         ValueError: If there are no such weights, or they are of another network.
         DownloadError: If they are neither in the cache nor to be had.
     """
-    record = resolve(config, weights)
+    record = resolve(model.config, weights)
     path = fetch(record) if isinstance(record, WeightsRecord) else record
     try:
         load(model, path)
@@ -49,7 +53,11 @@ def load_pretrained(model: keras.Model, config: ResNetConfig, weights: Any) -> N
 
 
 def resolve(config: ResNetConfig, weights: Any) -> WeightsRecord | Path:
-    """The record or the file that `weights` names for a network.
+    """The record or the file that `weights` of `keras_resnet.ResNet` names; nothing is downloaded.
+
+    Args:
+        config: That of the network.
+        weights: `"imagenet"`, one of `keras_resnet.list_weights()`, a record, or a path.
 
     Raises:
         ValueError: If there are no such weights, or they are of another network.

@@ -26,6 +26,7 @@ def save(model: keras.Model, path: str | Path) -> None:
 
     Raises:
         ValueError: If the name ends otherwise.
+        FileNotFoundError: If there is no such directory.
     """
     config = getattr(model, "config", None)
     metadata = {**FORMAT, "version": "1"}
@@ -48,6 +49,7 @@ def to_timm(model: keras.Model, path: str | Path | None = None) -> dict[str, np.
 
     Raises:
         ValueError: If timm has no such network, for what no tensor can express.
+        FileNotFoundError: If there is no directory for the file.
 
     Example:
 
@@ -108,6 +110,10 @@ def _write(tensors: dict[str, np.ndarray], path: str | Path, metadata: dict[str,
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"`path` must end in .safetensors. Received: path={str(path)!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"`path` must be in a directory that exists. Received: path={str(path)!r}"
+        )
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, temporary, metadata)

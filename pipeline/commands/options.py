@@ -1,5 +1,6 @@
 """The options that say what runs: of `run`, and of every command that speaks of the same run."""
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -38,6 +39,18 @@ Name = Annotated[
 Root = Annotated[Path | None, typer.Option(help="Where artifacts are kept; sets root.")]
 Destination = Annotated[
     str | None, typer.Option(help="Where models are pushed to; sets pusher.destination.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(help="A network of keras_resnet.list_models(); sets trainer.model."),
+]
+InitFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WEIGHTS",
+        help="Trained weights to begin with, such as timm/resnet18.a1_in1k, 'imagenet' or a "
+        "file; sets trainer.init_from, and trainer.model where the name says it.",
+    ),
 ]
 Workers = Annotated[int | None, typer.Option(help="Processes that read images; sets workers.")]
 MaxBadFraction = Annotated[
@@ -102,6 +115,8 @@ _KEYS = {
     "waive": "example_validator.waive",
     "root": "root",
     "destination": "pusher.destination",
+    "model": "trainer.model",
+    "init_from": "trainer.init_from",
     "workers": "workers",
 }
 
@@ -123,8 +138,16 @@ def load(arguments: Mapping[str, Any]) -> "RunConfig":
     values = {key: arguments[option] for option, key in _KEYS.items()}
     if values["name"] is None and data and config in configuration.embedded():
         values["name"] = configuration.name_of(data)
+    if values["trainer.model"] is None and arguments["init_from"]:
+        values["trainer.model"] = _network_of(arguments["init_from"])
     values = {key: value for key, value in values.items() if value is not None and value != []}
     return configuration.load(config, arguments["set_"] or (), values)
+
+
+def _network_of(weights: str) -> str | None:
+    """Returns the network that a name of trained weights begins with; a file's says nothing."""
+    named = re.fullmatch(r"(?:timm|keras)/([^./]+)\.[^/]+", weights)
+    return named[1] if named and not Path(weights).is_file() else None
 
 
 def command() -> str:

@@ -1,6 +1,8 @@
 """Trainer: builds a network, trains it and exports what is served."""
 
 import dataclasses
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -63,10 +65,21 @@ class Parameters:
             the function is called with `input_shape` and `classes` and returns a model that maps
             images to logits, without a softmax.
         model_arguments: Further arguments of `keras_resnet.create` or of that function.
+        init_from: Trained weights to begin with: one of `keras_resnet.list_weights()`, `"imagenet"`
+            for the best of the network, or a file; the classifier starts at random where it has
+            other classes. None for a random start.
+        freeze_stages: How many stages of the network stay as they are, from the first on, and the
+            stem with them; their batch normalisation too.
+        head_learning_rate: What the learning rate of the classifier is multiplied by; 10 is usual
+            for one that starts at random behind trained stages.
+        stage_decay: What the learning rate of a stage is multiplied by from each stage behind it to
+            the one before; 1 for the same rate in all.
         image_size: Height and width of the network's input, in pixels.
+        interpolation: How images are resized; None for that of the weights that `init_from` names,
+            else `"bilinear"`.
         mean: Subtracted from each channel, in the units of 8-bit pixels; None for that of the
-            training split.
-        std: Each channel is divided by it; None for that of the training split.
+            weights that `init_from` names, else of the training split.
+        std: Each channel is divided by it; None in the same way.
         precision: The Keras dtype policy to train in; `"auto"` for `mixed_bfloat16` where this
             hardware computes a step faster with it, else float32. What is exported computes in
             float32.
@@ -146,7 +159,12 @@ class Parameters:
 
     model: NonEmpty = "cifar_resnet20"
     model_arguments: dict[str, Any] = Field(default_factory=dict)
+    init_from: NonEmpty | None = None
+    freeze_stages: NonNegative = 0
+    head_learning_rate: Scale = 1.0
+    stage_decay: Share = 1.0
     image_size: tuple[Positive, Positive] = (32, 32)
+    interpolation: Literal["bilinear", "bicubic"] | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[Scale, Scale, Scale] | None = None
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
@@ -233,20 +251,25 @@ def check(parameters: Parameters) -> None:
     Loads Keras; everything that can be checked without it is checked when the parameters are
     made.
     """
-    from pipeline.training import network, recipe
+    from pipeline.training import initialization, network, recipe
 
     settled, _ = recipe.settle(parameters)
     try:
-        network.build(settled, classes=2, precision="float32")
+        model = network.build(settled, classes=2, precision="float32")
     except (TypeError, ValueError) as error:
         raise UsageError(f"trainer.model {parameters.model!r}: {error}") from None
+    initialization.check(model, settled)
 
 
 def external(parameters: Parameters) -> dict[str, str] | None:
-    """Returns the SHA-256 of the modules that a network of the user's own is made of.
+    """Returns the SHA-256 of what lies outside the package and the training depends on.
 
-    Those are the module that is named, and what it imports from its own folder.
+    That is the file of weights that it begins with; or, of a network of the user's own, the
+    module that is named and what it imports from its own folder.
     """
+    if parameters.init_from is not None and Path(parameters.init_from).is_file():
+        with Path(parameters.init_from).open("rb") as file:
+            return {parameters.init_from: hashlib.file_digest(file, "sha256").hexdigest()}
     if CUSTOM not in parameters.model:
         return None
     # Where there is no such module, `check` says so.
@@ -300,22 +323,32 @@ def train(
         raise PipelineError(str(error)) from None
     if trained.worker:
         return Outcome(f"worker {trained.worker}; the first one writes the model")
-    _export(trained, contents, parameters, expected, outputs["model"])
+    _export(trained, contents, parameters, expected, outputs["model"], context)
     outputs["model_run"].properties.update(trained.figures)
     return Outcome(_result(trained, settled))
 
 
 def _preprocessing(parameters: Parameters, inputs: dict[str, Artifact]) -> "Preprocessing":
     """Returns what the network expects of its input."""
+    from pipeline.training import initialization
     from pipeline.training.preprocessing import Preprocessing
 
-    mean, std = parameters.mean, parameters.std
+    mean, std, interpolation = parameters.mean, parameters.std, parameters.interpolation
+    if (of_weights := initialization.expected(parameters)) is not None:
+        mean, std = mean or of_weights.mean, std or of_weights.std
+        interpolation = interpolation or of_weights.interpolation
     if mean is None or std is None:
         found_mean, found_std = protos.channel_moments(inputs["statistics"])
         mean = mean or found_mean
         std = std or tuple(max(_LEAST_STD, value) for value in found_std)
     height, width = parameters.image_size
-    return Preprocessing(height=height, width=width, mean=mean, std=std)
+    return Preprocessing(
+        height=height,
+        width=width,
+        mean=mean,
+        std=std,
+        interpolation=interpolation or "bilinear",
+    )
 
 
 def _export(
@@ -324,10 +357,12 @@ def _export(
     parameters: Parameters,
     expected: "Preprocessing",
     model: Artifact,
+    context: Context,
 ) -> None:
     from pipeline.serving import export
 
-    export.save(trained.model, contents.classes, expected, model.uri / "Format-Serving")
+    destination = model.uri / "Format-Serving"
+    export.save(trained.model, contents.classes, expected, destination, context.say)
     (model.uri / "Format-Keras").mkdir()
     trained.model.save(model.uri / "Format-Keras" / "model.keras")
     files.write_json(model.uri / "classes.json", contents.classes)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from pipeline.errors import Stopped
+from pipeline.orchestration import turns
 from pipeline.orchestration.graph import Node
 from pipeline.orchestration.selection import depends_on
 
@@ -61,6 +62,10 @@ class Board:
             BaseException: What is no failure of one node: Ctrl-C, or `Stopped`. The other nodes
                 have been stopped too.
         """
+        with turns.parsing():
+            self._run()
+
+    def _run(self) -> None:
         helpers = [
             threading.Thread(target=self._help, name=f"component {number}", daemon=True)
             for number in range(1, min(self._threads, len(self._waiting)))

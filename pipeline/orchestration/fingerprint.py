@@ -22,10 +22,12 @@ DISTRIBUTIONS = {
     "apache_beam": "apache-beam",
     "google": "protobuf",
     "google_crc32c": "google-crc32c",
+    "grpc": "grpcio",
     "imagehash": "ImageHash",
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",
     "tensorflow_metadata": "tensorflow-metadata",
+    "tensorflow_serving": "tensorflow-serving-api",
     "yaml": "PyYAML",
 }
 

@@ -17,7 +17,6 @@ from pipeline.components import (
     trainer,
 )
 from pipeline.config import RunConfig
-from pipeline.errors import UsageError
 from pipeline.orchestration import custom
 
 
@@ -114,21 +113,3 @@ def order(nodes: tuple[Node, ...]) -> list[Node]:
         for node in nodes
     }
     return [by_name[name] for name in graphlib.TopologicalSorter(graph).static_order()]
-
-
-def until(nodes: list[Node], name: str) -> list[Node]:
-    """Returns the node called `name` and what it needs, in their order.
-
-    Raises:
-        UsageError: There is no such node.
-    """
-    by_name = {node.name: node for node in nodes}
-    if name not in by_name:
-        raise UsageError(f"--until {name}: expected one of {', '.join(by_name)}")
-    needed, pending = set(), [name]
-    while pending:
-        node = by_name[pending.pop()]
-        needed.add(node.name)
-        pending += [source for source, _ in (*node.inputs.values(), *node.history.values())]
-        pending += node.after
-    return [node for node in nodes if node.name in needed]

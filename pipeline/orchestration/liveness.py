@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -31,15 +31,21 @@ class Locks:
         return True
 
     @contextlib.contextmanager
-    def kept_if_well(self) -> Iterator[None]:
-        """Frees the locks that were taken in the block when it raises."""
-        before = self.held
+    def kept_if_well(self) -> Iterator[Callable[[str], bool]]:
+        """Yields `take`, whose locks are freed when the block raises; those of others are not."""
+        taken: list[str] = []
+
+        def take(name: str) -> bool:
+            is_taken = self.take(name)
+            if is_taken:
+                taken.append(name)
+            return is_taken
+
         try:
-            yield
+            yield take
         except BaseException:
-            for name in self.held:
-                if name not in before:
-                    self.free(name)
+            for name in taken:
+                self.free(name)
             raise
 
     @property
@@ -49,5 +55,7 @@ class Locks:
 
     def free(self, name: str) -> None:
         """Frees the lock `name`, which this process holds, and removes its file."""
+        # Another thread may take it as soon as its file is gone.
+        descriptor = self._held.pop(name)
         (self._folder / name).unlink(missing_ok=True)
-        os.close(self._held.pop(name))
+        os.close(descriptor)

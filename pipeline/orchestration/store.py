@@ -93,13 +93,13 @@ class Store(Reader):
         """
         self._create()
         self.close_dead()
-        with self._locks.kept_if_well(), self.database.writing() as connection:
+        with self._locks.kept_if_well() as take, self.database.writing() as connection:
             kind = rows.type_id(connection, rows.CONTEXT_TYPE, history.RUN)
             (last,) = connection.execute(
                 "SELECT max(CAST(name AS INTEGER)) FROM Context WHERE type_id = ?", (kind,)
             ).fetchone()
             number = (last or 0) + 1
-            self._locks.take(f"run-{number}")
+            take(f"run-{number}")
             context = rows.context_id(connection, history.RUN, str(number))
             parent = rows.context_id(connection, history.PIPELINE, pipeline)
             connection.execute("INSERT INTO ParentContext VALUES (?, ?)", (context, parent))
@@ -145,10 +145,10 @@ class Store(Reader):
         self._create()
         self.close_dead()
         inputs = dict(inputs or {})
-        with self._locks.kept_if_well(), self.database.writing() as connection:
+        with self._locks.kept_if_well() as take, self.database.writing() as connection:
             number = self._insert(connection, component, RUNNING, inputs, run)
             # Whoever sees the execution has to see that it lives.
-            self._locks.take(str(number))
+            take(str(number))
             kept = {name: value for name, value in dependencies.items() if name != "code"}
             own = {"key": key, "own": own_key(dependencies), "dependencies": kept}
             rows.put(connection, "Execution", number, own)

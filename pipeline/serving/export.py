@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from pipeline.errors import DataError
-from pipeline.serving import rows
-from pipeline.serving.network import Network, of
+from pipeline.serving import decoding, rows
+from pipeline.serving.network import Network, Outputs, of
 from pipeline.training.preprocessing import CHANNELS, Preprocessing, normalize, resize
 
 FILES, EXAMPLES, IMAGES, FEATURES = "serving_default", "serve_examples", "serve_images", "features"
@@ -49,7 +49,7 @@ class ServedModel(tf.Module):
         self, network: Network, classes_file: Path, preprocessing: Preprocessing, top: int
     ):
         super().__init__()
-        self._network = network.call
+        self._network = network
         # `Model.export` would write every variable twice; TensorFlow's own tracking does not.
         self.network_variables = network.variables
         self._preprocessing = preprocessing
@@ -63,9 +63,22 @@ class ServedModel(tf.Module):
         )
         self.classes = tf.lookup.StaticHashTable(lines, default_value="")
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False
-    )
+    def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
+        """Returns the functions that are served, by name."""
+        files = tf.TensorSpec([None], tf.string, name="image_bytes")
+        pixels = tf.TensorSpec([None, None, None, CHANNELS], tf.uint8, name="images")
+        functions = {
+            FILES: (self.serve, files),
+            EXAMPLES: (self.serve_examples, tf.TensorSpec([None], tf.string, name="examples")),
+            IMAGES: (self.serve_images, pixels),
+        }
+        if self._network.has_features:
+            functions[FEATURES] = (self.embed, files)
+        return {
+            name: tf.function(function, input_signature=[given], autograph=False)
+            for name, (function, given) in functions.items()
+        }
+
     def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies image files.
 
@@ -79,9 +92,6 @@ class ServedModel(tf.Module):
         """
         return self._classify(*rows.images(image_bytes, self._preprocessing))
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None], tf.string, name="examples")], autograph=False
-    )
     def serve_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies the images in serialized `tf.train.Example`s.
 
@@ -95,10 +105,6 @@ class ServedModel(tf.Module):
         images, error = rows.images(encoded, self._preprocessing)
         return self._classify(images, tf.where(missing == "", error, missing))
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None, None, None, CHANNELS], tf.uint8, name="images")],
-        autograph=False,
-    )
     def serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies pixels.
 
@@ -106,17 +112,19 @@ class ServedModel(tf.Module):
         they go to 1 or to 255, or are normalised already.
 
         Args:
-            images: RGB, uint8 of shape (batch, height, width, 3), of any size above 0.
+            images: RGB, uint8 of shape (batch, height, width, 3), of any size; those without a
+                pixel are bad.
 
         Returns:
             As `serve`.
         """
-        pixels = resize(images, self._preprocessing)
-        return self._classify(pixels, tf.fill([tf.shape(images)[0]], ""))
+        count, height, width = tf.unstack(tf.shape(images)[:3])
+        is_empty = height * width == 0
+        one_pixel = tf.zeros([count, 1, 1, CHANNELS], tf.uint8)
+        images = tf.cond(is_empty, lambda: one_pixel, lambda: images)
+        error = tf.fill([count], tf.where(is_empty, decoding.EMPTY, ""))
+        return self._classify(resize(images, self._preprocessing), error)
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False
-    )
     def embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Computes what the classifier sees: for search, clustering and small classifiers.
 
@@ -127,12 +135,19 @@ class ServedModel(tf.Module):
             `features`, float32 (batch, channels); `error`, strings (batch,).
         """
         images, error = rows.images(image_bytes, self._preprocessing)
-        features = self._network(normalize(images, self._preprocessing))["features"]
+        features = self._answers(images)["features"]
         good = (error == "")[:, None]
         return {"features": tf.where(good, features, 0.0), "error": error}
 
+    def _answers(self, images: tf.Tensor) -> Outputs:
+        # Without any image the convolutions of oneDNN fail.
+        count, size = tf.shape(images)[0], images.shape[1:]
+        some = tf.cond(count == 0, lambda: tf.zeros((1, *size), tf.uint8), lambda: images)
+        found = self._network.call(normalize(some, self._preprocessing))
+        return {name: value[:count] for name, value in found.items()}
+
     def _classify(self, images: tf.Tensor, error: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = self._network(normalize(images, self._preprocessing))["probabilities"]
+        probabilities = self._answers(images)["probabilities"]
         scores, indices = tf.math.top_k(probabilities, self._top)
         names = self.classes.lookup(tf.cast(indices, tf.int64))
         good = (error == "")[:, None]
@@ -175,13 +190,7 @@ def save(
         classes_file = Path(folder, CLASSES_FILE)
         classes_file.write_text("".join(f"{name}\n" for name in classes))
         served = ServedModel(network, classes_file, preprocessing, min(TOP, len(classes)))
-        signatures = {
-            FILES: served.serve,
-            EXAMPLES: served.serve_examples,
-            IMAGES: served.serve_images,
-        }
-        if network.has_features:
-            signatures[FEATURES] = served.embed
+        signatures = served.signatures()
         tf.saved_model.save(served, str(destination), signatures=signatures)
     for notice in network.notices:
         say(notice)

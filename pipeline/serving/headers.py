@@ -276,8 +276,9 @@ def _number(
     at = tf.convert_to_tensor(at, tf.int64)
     places = at[..., None] + tf.range(count, dtype=tf.int64)
     values = tf.gather(data, tf.clip_by_value(places, 0, tf.size(data, tf.int64) - 1))
-    powers = tf.constant([256**power for power in range(count)], tf.int64)
-    return tf.reduce_sum(tf.cast(values, tf.int64) * tf.where(little, powers, powers[::-1]), -1)
+    powers = [256**power for power in range(count)]
+    weights = tf.where(little, tf.constant(powers, tf.int64), tf.constant(powers[::-1], tf.int64))
+    return tf.reduce_sum(tf.cast(values, tf.int64) * weights, -1)
 
 
 def _part(encoded: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """The network as it is served: probabilities and features, in float32, from one graph."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def of(model: keras.Model) -> Network:
         )
     else:
         outputs["features"] = embedding
-    inner = keras.Model(model.inputs, outputs)
+    inner = keras.Model(model.inputs[0], outputs)
     shape = (None, *model.inputs[0].shape[1:])
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
@@ -96,7 +97,10 @@ def _frozen(function: ConcreteFunction) -> tuple[Callable[[tf.Tensor], Outputs],
     keys = sorted(function.structured_outputs)
     names = {key: out.op.name for key, out in zip(keys, constant.outputs, strict=True)}
     (given,) = constant.inputs
-    folded = folding.fold(constant.graph.as_graph_def(), list(names.values()))
+    graph = constant.graph.as_graph_def()
+    for node in itertools.chain(graph.node, *(inner.node_def for inner in graph.library.function)):
+        node.device = ""  # where it was trained, which the server need not have
+    folded = folding.fold(graph, list(names.values()))
 
     @tf.function(input_signature=[tf.TensorSpec(given.shape, tf.float32)], autograph=False)
     def call(images: tf.Tensor) -> Outputs:

@@ -18,7 +18,16 @@ from pipeline.errors import DataError, Stopped
 from pipeline.orchestration import fingerprint
 from pipeline.orchestration.artifact import Context
 from pipeline.records.manifest import Manifest
-from pipeline.training import health, network, optimization, precision, records, settings, strategy
+from pipeline.training import (
+    health,
+    initialization,
+    network,
+    optimization,
+    precision,
+    records,
+    settings,
+    strategy,
+)
 from pipeline.training.checkpoint import Checkpoint, UnwrittenError
 from pipeline.training.feeding import Feed
 from pipeline.training.health import Rollback, Trouble, Watch
@@ -117,7 +126,12 @@ class Training:
             self.model = network.build(
                 parameters, len(contents.classes), self._precision.policy, synchronized
             )
-            optimizer, self._rate_scale = optimization.optimizer(recipe, self._steps_per_epoch)
+            initialization.prepare(self.model, parameters, resumed=bool(resumed))
+            optimizer, self._rate_scale = optimization.optimizer(
+                recipe,
+                self._steps_per_epoch,
+                initialization.learning_rates(self.model, parameters),
+            )
             scaled = self._precision.policy == precision.FLOAT16
             loss_scale = precision.LossScale() if scaled else None
         augmentation = recipe.augmentation(crop=False, fill=expected.mean)
@@ -152,7 +166,10 @@ class Training:
             context.say(line)
 
         self._watch = Watch(
-            len(contents.classes), parameters.explosion or None, parameters.explosion_steps
+            len(contents.classes),
+            parameters.explosion or None,
+            parameters.explosion_steps,
+            sigmoids=recipe.loss == "bce",
         )
         self._step = 0
         self._shown: dict[str, float] = {}
@@ -239,7 +256,9 @@ class Training:
         # The workers go where the chief goes.
         to = self._agreement.total(0 if self._worker or not found else found.step + 1) - 1
         if to < 0:
-            raise FloatingPointError(health.given_up(trouble, len(history), self._rate, names))
+            raise FloatingPointError(
+                health.given_up(trouble, len(history), self._rate, names, self._precision.policy)
+            )
         if found is None or found.step != to:
             found = self._saving.load(to)
         self._saving.note(Rollback(trouble.what, trouble.first, trouble.last, to, names))

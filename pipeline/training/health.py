@@ -50,10 +50,13 @@ class Watch:
         classes: How many there are; guessing gives a cross-entropy of their logarithm.
         factor: Times that the loss is exceeded; None to let it explode.
         patience: Steps on end.
+        sigmoids: Whether the loss is the mean of one sigmoid's per class; guessing gives log 2.
     """
 
-    def __init__(self, classes: int, factor: float | None, patience: int):
-        self._guessing = math.log(classes)
+    def __init__(
+        self, classes: int, factor: float | None, patience: int, *, sigmoids: bool = False
+    ):
+        self._guessing = math.log(2 if sigmoids else classes)
         self._factor = factor
         self._patience = patience
         self._level: float | None = None
@@ -186,7 +189,9 @@ class History:
             files.write_json(self.path, self.entries)
 
 
-def given_up(trouble: Trouble, rollbacks: int, learning_rate: float, images: list[str]) -> str:
+def given_up(
+    trouble: Trouble, rollbacks: int, learning_rate: float, images: list[str], precision: str
+) -> str:
     """Returns what is said when nothing more is tried.
 
     Args:
@@ -194,14 +199,18 @@ def given_up(trouble: Trouble, rollbacks: int, learning_rate: float, images: lis
         rollbacks: How many there were before.
         learning_rate: With which it came.
         images: The files of its first step.
+        precision: The policy that it was computed in.
     """
     shown = ", ".join(images[:_SHOWN])
     more = f" and {len(images) - _SHOWN:,} more" if len(images) > _SHOWN else ""
     tried = "no rollback is allowed" if not rollbacks else "the only rollback did not help"
     if rollbacks > 1:
         tried = f"{rollbacks} rollbacks did not help"
+    remedies = ["look at them", "lower trainer.learning_rate", "set trainer.clip_norm"]
+    if precision != "float32":
+        remedies.append("train in float32")
     return (
         f"{trouble.what} in {trouble.where}, at a learning rate of {learning_rate:.3g}; {tried}; "
-        f"the images of step {trouble.first:,} were {shown}{more}; look at them, lower "
-        "trainer.learning_rate, set trainer.clip_norm or train in float32"
+        f"the images of step {trouble.first:,} were {shown}{more}; "
+        f"{', '.join(remedies[:-1])} or {remedies[-1]}"
     )

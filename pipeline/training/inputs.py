@@ -319,20 +319,20 @@ def _part(
         encoded: The file.
         scale: Index of the scale to decode a JPEG at; behind the last for other formats.
         box: Top, left, height and width, at that scale.
-        preprocessing: Gives the target's size.
+        preprocessing: Gives the target's size and the interpolation.
     """
-    size = preprocessing.height, preprocessing.width
+    size, method = (preprocessing.height, preprocessing.width), preprocessing.interpolation
 
     def jpeg(ratio: int) -> Callable[[], tf.Tensor]:
         def part() -> tf.Tensor:
             pixels = tf.image.decode_and_crop_jpeg(encoded, box, CHANNELS, ratio=ratio)
-            return tf.image.resize(pixels, size, antialias=ratio == _SCALES[-1])
+            return tf.image.resize(pixels, size, method, antialias=ratio == _SCALES[-1])
 
         return part
 
     def other() -> tf.Tensor:
         top, left, height, width = tf.unstack(box)
         pixels = decode(encoded)[top : top + height, left : left + width]
-        return tf.image.resize(pixels, size, antialias=True)
+        return tf.image.resize(pixels, size, method, antialias=True)
 
     return to_bytes(tf.switch_case(scale, [*map(jpeg, _SCALES), other]))

@@ -26,7 +26,7 @@ class Scaled(schedules.LearningRateSchedule):
 
 
 def optimizer(
-    recipe: Recipe, steps_per_epoch: int
+    recipe: Recipe, steps_per_epoch: int, multipliers: dict[str, float] | None = None
 ) -> tuple[keras.optimizers.Optimizer, tf.Variable]:
     """Returns the optimizer of a recipe, and what its learning rate is multiplied by.
 
@@ -35,10 +35,14 @@ def optimizer(
     Args:
         recipe: As it is trained.
         steps_per_epoch: Steps in an epoch.
+        multipliers: Of the learning rate of parts of the network, by pattern.
     """
     scale = tf.Variable(1.0, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
     schedule = Scaled(recipe.make_schedule(steps_per_epoch), scale)
-    return recipe.make_optimizer(steps_per_epoch, learning_rate=schedule), scale
+    return (
+        recipe.make_optimizer(steps_per_epoch, multipliers=multipliers, learning_rate=schedule),
+        scale,
+    )
 
 
 def class_weights(kind: str, labels: np.ndarray) -> np.ndarray | None:

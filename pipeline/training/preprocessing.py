@@ -1,5 +1,7 @@
 """From the bytes of an image file to the network's input: the one code for training and serving."""
 
+from typing import Literal
+
 import tensorflow as tf
 
 from pipeline.parameters import parameters
@@ -16,12 +18,14 @@ class Preprocessing:
         width: Pixels of the network's input.
         mean: Subtracted from each channel, in the units of 8-bit pixels.
         std: Each channel is divided by it afterwards.
+        interpolation: How images are resized.
     """
 
     height: int
     width: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
@@ -49,7 +53,7 @@ def resize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 
     Args:
         pixels: uint8 of shape (height, width, 3) or (batch, height, width, 3).
-        preprocessing: Gives the target's size.
+        preprocessing: Gives the target's size and the interpolation.
 
     Returns:
         uint8 pixels of the target's size.
@@ -61,12 +65,14 @@ def resize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     crop_wide = tf.minimum(wide, tf.maximum(1, tall * width // height))
     top, left = (tall - crop_tall) // 2, (wide - crop_wide) // 2
     piece = pixels[..., top : top + crop_tall, left : left + crop_wide, :]
-    return to_bytes(tf.image.resize(piece, (height, width), antialias=True))
+    return to_bytes(
+        tf.image.resize(piece, (height, width), preprocessing.interpolation, antialias=True)
+    )
 
 
 def to_bytes(pixels: tf.Tensor) -> tf.Tensor:
-    """Rounds float32 pixels, which lie from 0 to 255, to uint8."""
-    return tf.cast(tf.round(pixels), tf.uint8)
+    """Rounds float32 pixels to uint8; those beyond it, as a cubic filter makes, to its ends."""
+    return tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
 
 
 def normalize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:

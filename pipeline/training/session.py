@@ -74,7 +74,7 @@ def train(
                 splits[split] = stack.enter_context(contextlib.closing(opened))
         state = context.state or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(_stopped_by_lost_worker(chosen))
-        stack.enter_context(shortage.explained(parameters, replicas))
+        stack.enter_context(shortage.explained(parameters, chosen_recipe, replicas))
         training = Training(
             chosen,
             splits,

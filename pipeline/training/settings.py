@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from pipeline.components.trainer import CUSTOM, Parameters
 from pipeline.errors import UsageError
-from pipeline.training import strategy
+from pipeline.training import initialization, strategy
 from pipeline.training.inputs import Images
 from pipeline.training.precision import Precision
 from pipeline.training.preprocessing import Preprocessing
@@ -96,6 +96,7 @@ def effective(
         "steps": steps_per_epoch * parameters.epochs,
         "steps_per_epoch": steps_per_epoch,
         "steps_per_loop": parameters.steps_per_loop,
+        "begins_with": initialization.described(parameters),
         "mean": list(expected.mean),
         "std": list(expected.std),
         "images": {name: len(found) for name, found in images.items()},
@@ -134,6 +135,7 @@ def lines(found: dict[str, Any]) -> list[str]:
             f" ({found['xla']['reason']}); "
             f"{'deterministic' if found['deterministic'] else 'not deterministic'}"
         ),
+        f"  begins with {found['begins_with']}",
         f"  {counts}",
         f"  {versions}",
     ]

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet import FineTuningAdamW, FineTuningSGD, prepare_finetuning, stage_learning_rates
+from keras_resnet import (
+    FineTuningAdamW,
+    FineTuningLAMB,
+    FineTuningSGD,
+    prepare_finetuning,
+    recipes,
+    stage_learning_rates,
+)
 from keras_resnet.config import ResNetConfig
 
 TINY = ResNetConfig(
@@ -144,13 +151,31 @@ def step(kind, multipliers, **arguments):
     return {v.path: 1 - keras.ops.convert_to_numpy(v) for v in variables}
 
 
-@pytest.mark.parametrize("kind", [FineTuningSGD, FineTuningAdamW])
+@pytest.mark.parametrize("kind", [FineTuningSGD, FineTuningAdamW, FineTuningLAMB])
 def test_each_part_moves_at_its_own_rate(kind):
     rates = stage_learning_rates(trained(), decay=0.5, classifier=10.0)
     expected = {"stem": 0.25, "stage1": 0.25, "stage2": 0.5, "stage3": 1.0, "classifier": 10.0}
     for path, difference in step(kind, rates).items():
         (part,) = parts([path])
         np.testing.assert_allclose(difference, 0.5 * expected[part], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind"),
+    [
+        ("wrn_cifar", FineTuningSGD),
+        ("rsb_a3", FineTuningLAMB),
+    ],
+)
+def test_a_recipe_with_rates_of_its_own(recipe, kind):
+    found = recipes.get(recipe)
+    rates = stage_learning_rates(trained(), classifier=10.0)
+    optimizer = found.make_optimizer(10, multipliers=rates)
+    assert type(optimizer) is kind
+    plain = found.make_optimizer(10)
+    assert not isinstance(plain, kind)
+    expected = {**plain.get_config(), "name": optimizer.name, "multipliers": rates}
+    assert optimizer.get_config() == expected
 
 
 @pytest.mark.parametrize("form", ["l2", "decoupled"])

@@ -99,6 +99,19 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "pipeline.errors.UsageError: configuration 'nope'" in done.stderr
 
 
+def test_a_name_of_weights_says_the_network_and_a_file_does_not(tmp_path, monkeypatch):
+    from pipeline.commands import options
+
+    monkeypatch.chdir(tmp_path)
+    assert options._network_of("timm/wide_resnet50_2.tv2_in1k") == "wide_resnet50_2"
+    assert options._network_of("imagenet") is None
+    assert options._network_of("folder/resnet18.safetensors") is None
+    assert options._network_of("timm/more/resnet18.safetensors") is None
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm" / "resnet18.safetensors").touch()
+    assert options._network_of("timm/resnet18.safetensors") is None
+
+
 def test_other_data_get_a_name_of_their_own(tmp_path):
     """Lest they become a version of the default's model, which has other classes."""
     from pipeline import config

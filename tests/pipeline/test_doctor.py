@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
+from keras_resnet import weights
 from pipeline import cli, config, doctor, machine
 from pipeline.training import precision
 
@@ -67,6 +68,21 @@ def test_choices_are_those_of_the_trainer(examine):
     assert report.choices["precision"] == doctor.Choice("float32", "faked")
     assert report.choices["xla"] == doctor.Choice("on", "as configured")
     assert report.choices["determinism"] == doctor.Choice("off", "as configured")
+
+
+def test_what_the_training_begins_with(examine, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    values = {"trainer.model": "resnet18", "trainer.model_arguments": {}}
+    values["trainer.image_size"] = (32, 32)
+    values |= {"trainer.init_from": "imagenet", "trainer.freeze_stages": 2}
+    begins = examine(**values).choices["begins with"]
+    record = weights.default_record("resnet18")
+    assert begins.value == f"{record.name}, the stem and stages 1 to 2 frozen"
+    assert begins.reason == f"Trainer downloads them to {weights.cache_path(record)}"
+    weights.cache_path(record).parent.mkdir(parents=True)
+    weights.cache_path(record).touch()
+    begins = examine(**values).choices["begins with"]
+    assert begins.reason == f"in the cache, {tmp_path}/models/{record.file}"
 
 
 @pytest.mark.parametrize(

@@ -252,11 +252,10 @@ def test_shards_that_were_damaged_after_ingest_are_not_trained_on(finished, tmp_
 def test_a_model_that_was_damaged_in_the_store_is_not_pushed(finished, tmp_path):
     folder = shutil.copytree(finished[0], tmp_path / "copy")
     shutil.rmtree(folder / "saved_models")
-    variables = _only(folder, "Trainer", "model") / "Format-Serving" / "variables"
-    shard = next(variables.glob("*.data-*"))
-    content = bytearray(shard.read_bytes())
+    graph = _only(folder, "Trainer", "model") / "Format-Serving" / "saved_model.pb"
+    content = bytearray(graph.read_bytes())
     content[1000] ^= 1
-    shard.write_bytes(content)
+    graph.write_bytes(content)
     done = call("run", "tiny.yaml", cwd=folder)
     assert done.returncode == 1
     assert "Pusher: " in done.stderr

@@ -19,6 +19,7 @@ class Hub:
         statuses: Statuses that the next requests are answered with, in place of a file.
         states_digest: Whether the digest is stated.
         location: Where to redirect to; by default to the bytes.
+        headers: What is said of the bytes in place of what is right; None leaves a header out.
     """
 
     def __init__(self):
@@ -29,6 +30,7 @@ class Hub:
         self.statuses = []
         self.states_digest = True
         self.location = None
+        self.headers = {}
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -66,17 +68,20 @@ class Hub:
             request.send_error(self.statuses.pop(0))
             return
         content = self.files[request.path.removeprefix("/bytes")]
-        start = 0
+        start, headers = 0, {}
         if wanted and not self.ignores_ranges:
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             if start >= len(content):
                 request.send_error(416)
                 return
             request.send_response(206)
-            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         else:
             request.send_response(200)
-        request.send_header("Content-Length", str(len(content) - start))
+        headers["Content-Length"] = str(len(content) - start)
+        for name, value in (headers | self.headers).items():
+            if value is not None:
+                request.send_header(name, value)
         request.end_headers()
         end = start + self.drops.pop(0) if self.drops else len(content)
         with contextlib.suppress(ConnectionError):

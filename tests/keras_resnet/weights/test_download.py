@@ -186,6 +186,44 @@ def test_a_server_that_refuses(hub, target, status, times):
     assert files_in(target.parent) == []
 
 
+@pytest.mark.parametrize("said", [None, "bytes x-y/z", "bytes -5/7", ""])
+def test_a_part_whose_place_is_not_told_is_not_used(hub, target, said):
+    target.parent.mkdir(parents=True)
+    target.with_name(f"{target.name}.part").write_bytes(CONTENT[:1000])
+    hub.headers = {"Content-Range": said}
+    with pytest.raises(DownloadError, match="a part was sent whose place is not told"):
+        fetch(RECORD)
+    hub.headers = {}
+    assert fetch(RECORD).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("length", ["abc", "-3", None])
+def test_a_length_that_is_none_is_not_believed(hub, length):
+    hub.headers = {"Content-Length": length}
+    assert fetch(RECORD).read_bytes() == CONTENT
+
+
+def test_a_page_is_no_file(hub, target):
+    """What a portal answers to everything."""
+    hub.states_digest = False
+    hub.headers = {"Content-Type": "text/html; charset=utf-8"}
+    with pytest.raises(DownloadError, match="answered with a page and not with a file"):
+        fetch(RECORD)
+    assert files_in(target.parent) == []
+
+
+@pytest.mark.parametrize("kept", [b"", b"\xff\xfe", b"no digest"])
+def test_a_damaged_note_of_the_digest_is_none(hub, target, kept):
+    fetch(RECORD)
+    target.with_name(f"{target.name}.sha256").write_bytes(kept)
+    assert fetch(RECORD).read_bytes() == CONTENT
+
+
+def test_an_empty_name_of_a_mirror_is_none(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "")
+    assert download._address("timm/file") == "https://huggingface.co/timm/file"
+
+
 def test_a_missing_file(hub):
     hub.files.clear()
     with pytest.raises(DownloadError, match="the server answered 404"):
@@ -203,6 +241,17 @@ def test_only_encrypted_addresses_are_followed(hub, location):
 def test_only_encrypted_addresses_are_asked(url, tmp_path):
     with pytest.raises(DownloadError, match="only https is trusted"):
         fetch_file(url, tmp_path / "file")
+
+
+def test_a_redirection_to_what_is_no_address(hub):
+    hub.location = "http://[::1"
+    with pytest.raises(DownloadError, match="which is no address"):
+        fetch(RECORD)
+
+
+def test_an_address_that_is_none(tmp_path):
+    with pytest.raises(DownloadError, match="which is no address"):
+        fetch_file("https://[::1/file", tmp_path / "file")
 
 
 def test_a_ring_of_redirections_ends(hub):

@@ -1,13 +1,17 @@
 """Files of keras.applications and of tf.keras' ResNet-RS, written as Keras 2 wrote them."""
 
+import dataclasses
+import hashlib
+
 import h5py
 import keras
 import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet.weights import load
+from keras_resnet.weights import DownloadError, find_record, load
 from tests.keras_resnet.parity import FAST_START
+from tests.keras_resnet.weights.server import running_hub
 
 SIZE = 64
 ARGUMENTS = {"input_shape": (SIZE, SIZE, 3), "classifier_activation": None}
@@ -163,6 +167,30 @@ def test_files_of_resnet_rs(name, tmp_path):
     ]:
         expected = layers[layer][weight].astype("float16").astype("float32")
         np.testing.assert_array_equal(ours[path], expected, err_msg=path)
+
+
+def test_a_file_of_keras_is_downloaded_verified_and_converted(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    shapes = resnet_rs_layers((3, 4, 6, 3))
+    layers = {
+        layer: {name: np.full(shape, number, "float16") for name, shape in weights.items()}
+        for number, (layer, weights) in enumerate(shapes.items())
+    }
+    write_keras_2(tmp_path / "served.h5", layers)
+    content = (tmp_path / "served.h5").read_bytes()
+    record = find_record("keras/resnetrs50.i160")
+    with running_hub() as hub:
+        hub.files[f"/{record.file}"] = content
+        hub.states_digest = False
+        here = dataclasses.replace(record, url=f"{hub.url}/{record.file}")
+        with pytest.raises(DownloadError, match=f"its digest is not {record.digest}"):
+            keras_resnet.create("resnetrs50", weights=here, **FAST_START, **ARGUMENTS)
+        here = dataclasses.replace(here, digest=f"md5:{hashlib.md5(content).hexdigest()}")
+        model = keras_resnet.create("resnetrs50", weights=here, **FAST_START, **ARGUMENTS)
+    # The fourth convolution of the stem is the seventh layer.
+    assert (keras.ops.convert_to_numpy(model.get_layer("stem").conv4.kernel) == 6).all()
+    assert (keras.ops.convert_to_numpy(model.get_layer("classifier").bias) == len(shapes) - 1).all()
 
 
 def test_what_is_left_over_is_named(tmp_path):

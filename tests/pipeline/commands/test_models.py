@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline import cli, files
-from pipeline.errors import UsageError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.orchestration.artifact import Outcome
 from pipeline.orchestration.store import Store
 from pipeline.serving import labels, versions
@@ -45,7 +45,10 @@ def test_a_model_goes_out_as_a_canary_becomes_stable_and_comes_back(here):
     assert [version["number"] for version in found] == [1, 2, 3]
     assert found[2]["labels"] == ["stable", "canary"]
     assert found[2]["record"]["republished_from"] == 1
-    assert typed(*push, "b", "--keep-last", 1).endswith("/4 as stable, removed 1, 2")
+    assert "not blessed; withdrawn" in shown and found[1]["is_withdrawn"]
+    with pytest.raises(PipelineError, match=r"version 2 of m again.*rollback m --to 2.*--again"):
+        typed(*push, "b")
+    assert typed(*push, "b", "--again", "--keep-last", 1).endswith("/4 as stable, removed 1, 2")
 
 
 def run_that_made_a_model(root, blessed=1):

@@ -103,8 +103,9 @@ def test_the_effective_settings_are_said_and_kept(trained):
     assert settings["steps_per_epoch"] == 4
     assert settings["input"]["train"].startswith("decoded in memory")
     assert settings["versions"]["keras"] == keras.__version__
-    assert keras.__version__ in said[4]
-    assert said[5].startswith("  recipe default (what the pipeline trains with")
+    assert said[3] == "  begins with random weights"
+    assert keras.__version__ in said[5]
+    assert said[6].startswith("  recipe default (what the pipeline trains with")
     assert settings["recipe"]["learning_rate"] == 0.05
     assert settings["rollbacks"] == []
 

@@ -1,4 +1,4 @@
-import json
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -6,46 +6,26 @@ import pytest
 import tensorflow as tf
 
 import keras_resnet
-from pipeline.components import infra_validator
 from pipeline.errors import UsageError
-from pipeline.serving import export, probe
+from pipeline.serving import export
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.versions import resolve
-from pipeline.training.preprocessing import Preprocessing, preprocess
+from pipeline.training.preprocessing import preprocess
 from tests.pipeline import builders
+from tests.pipeline.serving import networks
 
-_CLASSES = ("bird", "cat", "dog")
-_EXPECTED = Preprocessing(height=8, width=8, mean=(120.0,) * 3, std=(60.0,) * 3)
+_CLASSES, _EXPECTED = networks.CLASSES, networks.EXPECTED
 _IMAGES = [builders.encode(builders.noise(n, 5 + n, 20 - n)) for n in range(6)]
 
 
 @pytest.fixture(scope="module")
 def network():
-    keras.utils.set_random_seed(0)
-    model = keras_resnet.create(
-        "cifar_resnet20", depths=(1, 1, 1), input_shape=(8, 8, 3), classes=3
-    )
-    generator = np.random.default_rng(0)
-    # Moving statistics that are not 0 and 1, so that training and inference differ.
-    for variable in model.non_trainable_weights:
-        variable.assign(variable + generator.uniform(0, 0.3, variable.shape))
-    return model
+    return networks.network()
 
 
 @pytest.fixture(scope="module")
 def model(network, tmp_path_factory):
-    """A Model artifact as Trainer writes it."""
-    written = builders.artifact(tmp_path_factory.mktemp("model"), "Model")
-    export.save(network, _CLASSES, _EXPECTED, written.uri / "Format-Serving")
-    (written.uri / "Format-Keras").mkdir()
-    network.save(written.uri / "Format-Keras" / "model.keras")
-    written.properties["preprocessing"] = {
-        "height": 8,
-        "width": 8,
-        "mean": [120.0] * 3,
-        "std": [60.0] * 3,
-    }
-    return written
+    return networks.artifact(tmp_path_factory.mktemp("model"), network)
 
 
 def test_the_signature_is_the_documented_one(model):
@@ -79,6 +59,21 @@ def test_what_is_served_is_what_keras_computes(model, network):
     order = np.argsort(-expected, axis=1)
     assert together.classes == [[_CLASSES[index] for index in row] for row in order]
     np.testing.assert_allclose(together.scores, np.take_along_axis(expected, order, 1), atol=1e-5)
+
+
+def test_without_a_layer_that_classifies_the_features_are_left_out_and_it_is_said(tmp_path):
+    images = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(3, 3)(images))
+    model = keras.Model(images, keras.ops.softmax(pooled))
+    said = []
+    found = export.save(model, _CLASSES, _EXPECTED, tmp_path, said.append)
+    loaded = tf.saved_model.load(str(tmp_path))
+    assert set(found.signatures) == set(loaded.signatures)
+    assert found.signatures == ("serving_default", "serve_examples", "serve_images")
+    assert said == list(found.notices)
+    assert "the signature 'features' is left out" in said[0]
+    wanted = model.predict(preprocess(tf.constant(_IMAGES), _EXPECTED), verbose=0)
+    np.testing.assert_allclose(Predictor(tmp_path)(_IMAGES).probabilities, wanted, atol=1e-5)
 
 
 def test_every_weight_is_stored_once(tmp_path):
@@ -116,6 +111,36 @@ def test_bad_images_spoil_their_own_rows_alone(model):
             np.testing.assert_array_equal(found.probabilities[row], alone.probabilities[row])
 
 
+def test_requests_at_the_same_time_have_their_own_answers(model):
+    predictor = Predictor(model.uri / "Format-Serving")
+    batches = [[*_IMAGES[place:], b"", *_IMAGES[:place]] for place in range(6)] * 2
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(predictor, batches))
+    wanted = predictor(_IMAGES).probabilities
+    for number, answer in enumerate(found):
+        place = number % 6
+        assert [bool(error) for error in answer.errors] == [row == 6 - place for row in range(7)]
+        rows = np.delete(answer.probabilities, 6 - place, axis=0)
+        np.testing.assert_allclose(rows, np.roll(wanted, -place, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_no_images_and_images_without_pixels_are_answered(model, count):
+    signatures = tf.saved_model.load(str(model.uri / "Format-Serving")).signatures
+    for shape in ((count, 0, 4, 3), (count, 4, 0, 3), (0, 4, 4, 3)):
+        found = signatures["serve_images"](tf.zeros(shape, tf.uint8))
+        assert found["error"].numpy().tolist() == [b"empty"] * shape[0]
+        assert found["probabilities"].shape == (shape[0], 3)
+        assert not found["probabilities"].numpy().any()
+    for name, key in (
+        ("serving_default", "image_bytes"),
+        ("serve_examples", "examples"),
+        ("features", "image_bytes"),
+    ):
+        found = signatures[name](**{key: tf.constant([b""] * count, tf.string)})
+        assert {len(value) for value in found.values()} == {count}
+
+
 def test_the_newest_complete_version_is_taken(model, tmp_path):
     import shutil
 
@@ -141,88 +166,3 @@ def test_models_that_are_none_are_named(tmp_path):
     tf.saved_model.save(other, str(tmp_path / "other"), signatures={"serving_default": other.serve})
     with pytest.raises(UsageError, match=r"maps \['x'\] to \['y'\]; expected image_bytes"):
         Predictor(tmp_path / "other")
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("examples")
-    source = builders.image_folder(folder / "images", _CLASSES)
-    written, _ = builders.examples(folder / "examples", source)
-    return written
-
-
-def _validate(model, examples, folder, **parameters):
-    blessing = builders.artifact(folder)
-    outcome = infra_validator.run(
-        {"examples": examples, "model": model},
-        {"blessing": blessing},
-        infra_validator.Parameters(examples=3, **parameters),
-        builders.CONTEXT,
-    )
-    (verdict,) = blessing.uri.iterdir()
-    return outcome, verdict.name, json.loads(verdict.read_text()), blessing.properties["blessed"]
-
-
-@pytest.mark.slow
-def test_a_model_that_serves_what_keras_computes_is_blessed(model, examples, tmp_path):
-    outcome, name, found, blessed = _validate(model, examples, tmp_path)
-    assert (outcome.refusal, name, blessed) == (None, "INFRA_BLESSED", 1)
-    assert found["backend"] == "saved_model subprocess"
-    assert found["max_difference"] < 1e-5
-
-
-@pytest.mark.slow
-def test_a_model_that_serves_something_else_is_not_blessed(model, examples, network, tmp_path):
-    other = builders.artifact(tmp_path / "model", "Model", **model.properties)
-    skewed = Preprocessing(height=8, width=8, mean=(0.0,) * 3, std=(60.0,) * 3)
-    export.save(network, _CLASSES, skewed, other.uri / "Format-Serving")
-    (other.uri / "Format-Keras").mkdir()
-    network.save(other.uri / "Format-Keras" / "model.keras")
-    outcome, name, _, blessed = _validate(other, examples, tmp_path / "out")
-    assert "a served probability differs from Keras'" in outcome.refusal
-    assert (name, blessed) == ("INFRA_NOT_BLESSED", 0)
-
-
-@pytest.mark.slow
-def test_a_model_that_does_not_load_is_not_blessed(model, examples, tmp_path):
-    import shutil
-
-    root = shutil.copytree(model.uri, tmp_path / "model")
-    shard = next((root / "Format-Serving" / "variables").glob("*.data-*"))
-    shard.write_bytes(shard.read_bytes()[:-100])
-    broken = builders.artifact(root, "Model", **model.properties)
-    outcome, name, _, _ = _validate(broken, examples, tmp_path / "out")
-    assert "the serving process ended with code 1" in outcome.refusal
-    assert name == "INFRA_NOT_BLESSED"
-
-
-def test_a_server_that_does_not_answer_in_time_is_ended(model):
-    with pytest.raises(probe.ProbeError, match=r"no answer within 0.2 s"):
-        probe.ask(model.uri / "Format-Serving", _IMAGES, 0.2, lambda done, total: None)
-
-
-def test_names_that_belong_to_other_classes_are_noticed():
-    probabilities = np.array([[0.7, 0.2, 0.1]], np.float32)
-    answers = probe.Answers(probabilities, probabilities, np.array(["dog"]), probabilities[:, 0])
-    reasons, _ = probe.compare(answers, probabilities, _CLASSES, 1e-4)
-    assert reasons == ["the class names do not belong to the greatest probabilities"]
-
-
-_GOOD = np.array([[0.7, 0.2, 0.1]], np.float32)
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"alone": _GOOD * np.nan}, "not a finite number"),
-        ({"together": _GOOD * np.nan}, "not a finite number"),
-        ({"alone": _GOOD + 0.01}, "differs from Keras' by 1.00e-02"),
-        ({"alone": _GOOD[:, :2]}, r"of shape (1, 2), expected (1, 3)"),
-        ({"scores": np.array([0.6], np.float32)}, "the scores are not"),
-    ],
-)
-def test_answers_that_are_wrong_in_any_part_are_noticed(changes, reason):
-    good = {"together": _GOOD, "alone": _GOOD, "names": np.array(["bird"]), "scores": _GOOD[:, 0]}
-    assert probe.compare(probe.Answers(**good), _GOOD, _CLASSES, 1e-4) == ([], 0.0)
-    (found,), _ = probe.compare(probe.Answers(**{**good, **changes}), _GOOD, _CLASSES, 1e-4)
-    assert reason in found

@@ -1,16 +1,18 @@
 import json
 import math
+import re
 import subprocess
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_resnet.recipes import Recipe
 from pipeline.components.trainer import Parameters
 from pipeline.errors import DataError, PipelineError
 from pipeline.orchestration.artifact import Context
 from pipeline.records import manifest
-from pipeline.training import health, inputs, session
+from pipeline.training import health, inputs, session, shortage
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.health import Watch
 from pipeline.training.loop import Loop
@@ -103,6 +105,18 @@ def test_a_loss_explodes_when_it_stays_above_what_guessing_gives():
     assert free.judge(rounds([2.0, *[high] * 40])) is None
 
 
+def test_sigmoids_guess_with_the_logarithm_of_2():
+    """The mean over 1,000 classes explodes far below the logarithm of their number."""
+    losses = [0.7, *[3 * math.log(2) + 0.1] * 5]
+    assert Watch(1000, 3.0, 5).judge(rounds(losses)) is None
+    assert Watch(1000, 3.0, 5, sigmoids=True).judge(rounds(losses)).where == "steps 2 to 6"
+
+
+def test_who_trains_in_half_precision_is_told_of_float32():
+    said = health.given_up(health.Trouble("the loss is nan", 3, 3), 0, 0.1, ["a"], "mixed_float16")
+    assert said.endswith("set trainer.clip_norm or train in float32")
+
+
 def test_no_explosion_in_what_healthy_trainings_do():
     """A bad initialisation, a warm-up that overshoots, and odd batches when the loss is small."""
     bad_start = [60.0, *[150.0] * 50, 20.0]
@@ -163,7 +177,7 @@ def test_it_stops_and_names_step_and_images_when_nothing_helps(
     files = {f"{number}.png" for number in range(72)}
     named = message.split("were ")[1].split(";")[0].split(", ")
     assert len(named) == 8 and set(named) <= files
-    assert "lower trainer.learning_rate" in message
+    assert message.endswith("; look at them, lower trainer.learning_rate or set trainer.clip_norm")
     latest = checkpoints(tmp_path).latest()
     assert latest.step == 6
     assert health.not_finite(latest.tensors) is None
@@ -222,10 +236,37 @@ def test_an_exhausted_memory_says_what_to_lower(tmp_path, examples, monkeypatch)
     assert str(raised.value) == (
         "out of memory with 4 images of 8 by 8 pixels at once on each of 1 replica, "
         "trainer.precision float32 (OOM when allocating tensor); set trainer.accumulate_steps to "
-        "4, which computes the same step with half as many images at once, or lower "
-        "trainer.batch_size; lower trainer.image_size; set trainer.precision to mixed_bfloat16; "
+        "4, which computes the same step with 2 at once; lower trainer.batch_size; lower trainer.image_size; set trainer.precision to mixed_bfloat16; "
         "lower trainer.cache_mb, which is 2,048"
     )
+
+
+@pytest.mark.parametrize(
+    ("replicas", "changes", "parts"),
+    [
+        (1, {"batch_size": 90}, 2),
+        (1, {"batch_size": 45}, 3),
+        (2, {"batch_size": 90}, 3),
+        (1, {"batch_size": 36, "accumulate_steps": 4}, 9),
+        (1, {"batch_size": 12, "mixup": 0.2}, 2),
+        (1, {"batch_size": 12, "mixup": 0.2, "accumulate_steps": 2}, 6),
+        (1, {"batch_size": 2, "mixup": 0.2}, None),
+        (1, {"batch_size": 1}, None),
+    ],
+)
+def test_what_is_advised_can_be_done(replicas, changes, parts):
+    recipe = Recipe(**changes)
+    with (
+        pytest.raises(PipelineError) as raised,
+        shortage.explained(Parameters(), recipe, replicas),
+    ):
+        raise MemoryError
+    found = re.search(r"accumulate_steps to (\d+), .* step with (\d+) at once", str(raised.value))
+    if parts is None:
+        assert not found
+    else:
+        images = recipe.batch_size // replicas // parts
+        assert [int(number) for number in found.groups()] == [parts, images]
 
 
 @pytest.fixture

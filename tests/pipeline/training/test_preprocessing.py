@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import numpy as np
@@ -63,11 +64,26 @@ def test_any_size_gives_the_size_that_the_network_expects(size, target):
     assert np.isfinite(found).all()
 
 
-def test_scaling_down_agrees_with_pillow():
-    pixels = builders.noise(3, 64, 64)
-    theirs = Image.fromarray(pixels).resize((16, 16), Image.Resampling.BILINEAR)
-    ours = resize(tf.constant(pixels), expects(16, 16))
+@pytest.mark.parametrize("size", [16, 100])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_scaling_agrees_with_pillow(interpolation, size):
+    # Of medium brightness, as Pillow clips what overshoots after each of the two axes.
+    pixels = 64 + builders.noise(3, 64, 64) // 2
+    theirs = Image.fromarray(pixels).resize(
+        (size, size), getattr(Image.Resampling, interpolation.upper())
+    )
+    expected = dataclasses.replace(expects(size, size), interpolation=interpolation)
+    ours = resize(tf.constant(pixels), expected)
     np.testing.assert_allclose(ours, np.asarray(theirs, float), atol=1.0)
+
+
+def test_what_a_cubic_filter_overshoots_is_cut_off():
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:, 4:] = 255
+    expected = dataclasses.replace(expects(16, 16), interpolation="bicubic")
+    found = resize(tf.constant(pixels), expected).numpy()
+    assert found[:, :6].max() == 0
+    assert found[:, -6:].min() == 255
 
 
 def test_a_batch_of_different_sizes_is_normalised_by_channel():
