@@ -206,7 +206,8 @@ def test_a_writer_that_is_killed_leaves_whole_checkpoints(tmp_path, round_):
         assert not said
         assert found.step > before
         assert (found.tensors["t"] == found.step).all()
-        assert len(checkpoints.steps()) in (2, 3)  # the third is about to be removed
+        # The first writer may have come to one alone; a third one is about to be removed.
+        assert len(checkpoints.steps()) in (min(found.step, 2), 3)
         before = found.step
 
 
