@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,13 @@ class RunResult:
         config: The configuration that ran.
         components: The result of each component by its name.
         number: The number of the run below its root.
+        seconds: Wall time; less than that of all components together where some ran at once.
     """
 
     config: configuration.RunConfig
     components: dict[str, Result]
     number: int = 0
+    seconds: float = 0.0
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -91,10 +94,11 @@ def run(
     config = _loaded(config, overrides)
     chosen = selection.select(graph.build(config), from_, to, only)
     view = view or Silent()
-    numbers: list[int] = []
+    told: list[tuple[int, float]] = []
+    begin = time.perf_counter()
 
     def ended(executions: Store, number: int, state: str) -> None:
-        numbers.append(number)
+        told.append((number, time.perf_counter() - begin))
         if state != CANCELED:  # whoever stops a run does not want to wait for a drawing
             _report(executions, number, view)
 
@@ -112,7 +116,7 @@ def run(
             )
         except UsageError as error:
             raise configuration.located(error, config) from error
-    return RunResult(config, results, numbers[0])
+    return RunResult(config, results, *told[0])
 
 
 def effective(config: configuration.RunConfig) -> dict[str, Any]:

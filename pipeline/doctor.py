@@ -39,6 +39,7 @@ _VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",
     "XLA_FLAGS",
 )
+_AS_MANY = "as many as there are cores"
 _GIB = 1 << 30
 # Less than this, and a run of even the embedded data may fail.
 _LEAST_MEMORY, _LEAST_DISK = 2 * _GIB, 1 * _GIB
@@ -161,7 +162,8 @@ def _versions(problems: list[Problem]) -> dict[str, Any]:
             Problem(
                 f"{_NAMESAKE} {namesake} is installed, another project whose import name is that "
                 "of the library here; each has overwritten files of the other",
-                f"pip uninstall {_NAMESAKE} {DISTRIBUTION}, then install {DISTRIBUTION} again",
+                f"pip uninstall {_NAMESAKE} {DISTRIBUTION}, then install the project again from "
+                "the directory of its setup.cfg",
                 fatal=True,
             )
         )
@@ -291,15 +293,15 @@ def _tensorflow(problems: list[Problem]) -> dict[str, Any]:
         ],
         "built_with_cuda": build.get("cuda_version") if build.get("is_cuda_build") else None,
         "built_with_cudnn": build.get("cudnn_version") if build.get("is_cuda_build") else None,
-        # 0 leaves it to TensorFlow, which takes as many as there are cores.
-        "threads_of_an_operation": threads.get_intra_op_parallelism_threads(),
-        "operations_at_once": threads.get_inter_op_parallelism_threads(),
+        # 0 leaves it to TensorFlow.
+        "threads_of_an_operation": threads.get_intra_op_parallelism_threads() or _AS_MANY,
+        "operations_at_once": threads.get_inter_op_parallelism_threads() or _AS_MANY,
     }
 
 
 def _unused_gpu(build: Mapping[str, Any]) -> Problem:
     found = "there is an NVIDIA GPU, but TensorFlow does not see it"
-    install = f"pip install '{DISTRIBUTION}[gpu]'"
+    install = "pip install '.[gpu]' in the directory of the project's setup.cfg"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None and not re.match(r"\s*(\d|GPU-|MIG-)", hidden):
         return Problem(f"{found}: CUDA_VISIBLE_DEVICES is {hidden!r}", "unset it")

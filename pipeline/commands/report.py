@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import UsageError
-
 
 def register(app: typer.Typer) -> None:
     """Adds the command to `app`."""
@@ -14,11 +12,15 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    number: Annotated[
-        int | None,
-        typer.Argument(metavar="RUN", help="The number of a run; by default that of the last one."),
+    said: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN",
+            help="NAME/NUMBER such as digits/12; NAME alone for its last run, NUMBER alone, or "
+            "nothing, where there is one pipeline.",
+        ),
     ] = None,
-    name: Annotated[str, typer.Option(help="The pipeline, such as 'photos'.")] = "digits",
+    name: Annotated[str | None, typer.Option(help="The pipeline, such as 'photos'.")] = None,
     root: Annotated[Path, typer.Option(help="Where artifacts are kept.")] = Path("runs"),
     output: Annotated[
         Path | None,
@@ -26,16 +28,9 @@ def report(
     ] = None,
 ) -> None:
     """Draw a run on one page: its graph, data, training, evaluation and model card."""
-    from pipeline.orchestration.store import Store
+    from pipeline.orchestration import lookup
     from pipeline.reporting import run_report
 
-    store = Store(root / name)
-    if number is None:
-        last = store.runs(last=1)
-        if not last:
-            raise UsageError(
-                f"root {str(root / name)!r}: nothing ran there; expected the folder of a run, such "
-                "as runs/digits; `python -m pipeline run` makes one"
-            )
-        number = last[0].id
-    print(run_report.write(store, number, output))
+    asked = "/".join(filter(None, (name, said))) or lookup.store(root, None).root.name
+    store, run = lookup.run(root, asked)
+    print(run_report.write(store, run.id, output))

@@ -39,6 +39,7 @@ class Parameters:
         max_loading_seconds: How long starting the server and loading the model, or one answer, may
             take.
         max_p99_ms: The greatest 99th percentile of the milliseconds for one image; None for any.
+            With a limit, Evaluator runs before and not beside it.
         max_memory_mb: The most memory that the server may have had, in MiB; None for any.
     """
 

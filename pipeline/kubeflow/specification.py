@@ -56,7 +56,8 @@ def write(
         from kfp import compiler, dsl, kubernetes
     except ImportError as error:
         raise UsageError(
-            f"--to kfp: {error}; expected the extra kfp: pip install 'keras-resnet-pipeline[kfp]'"
+            f"--to kfp: {error}; expected the extra kfp: pip install '.[kfp]' in the directory of "
+            "the project's setup.cfg"
         ) from None
     nodes = graph.build(config)
     component = dsl.component(step.run_component, base_image=image, install_kfp_package=False)

@@ -135,7 +135,14 @@ def _as_module(component: Component, module: ModuleType, function: Callable) -> 
         context: Context,
     ) -> Outcome:
         own = context.outside["own"] if context.outside else None
-        outcome = function(inputs, outputs, parameters, replace(context, outside=own))
+        try:
+            outcome = function(inputs, outputs, parameters, replace(context, outside=own))
+        except SystemExit as error:
+            # It would end the whole run, and without a word.
+            raise PipelineError(
+                f"{component.function} ended Python with sys.exit({error.code!r}); expected it to "
+                "return an Outcome, or to raise an error"
+            ) from error
         if isinstance(outcome, str):
             return Outcome(outcome)
         if not isinstance(outcome, Outcome):

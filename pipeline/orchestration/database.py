@@ -7,6 +7,7 @@ version 10), so that whoever knows these can read it with any SQLite client.
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import threading
 import uuid
@@ -21,6 +22,10 @@ SCHEMA_VERSION = 1
 _MLMD_VERSION = 10
 
 _BUSY_SECONDS = 30.0
+# What the users of a write-ahead log share, and a few pages.
+_LEAST_ROOM = 1 << 16
+# How SQLite calls a full disk where it is not a file of its own that it was writing to.
+_PERHAPS_FULL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _MOUNTS = Path("/proc/self/mounts")
 # SQLite's write-ahead log needs memory that all its users share, and so one machine.
 _NETWORK = ("nfs", "cifs", "smb", "9p", "lustre", "ceph", "gpfs", "beegfs", "glusterfs", "fuse.")
@@ -158,16 +163,30 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         address = self.path.absolute().as_uri()
         log = self.path.with_name(f"{self.path.name}-wal")
+        is_logged = log.is_file() and log.stat().st_size > 0
         if os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK):
-            address += "?mode=rw"
-        elif log.is_file() and log.stat().st_size:
-            address += "?mode=ro"
+            mode = "mode=rw"
+        elif is_logged:
+            mode = "mode=ro"
         else:
-            address += "?immutable=1"  # a copy that nobody writes to needs no locks
+            mode = "immutable=1"  # a copy that nobody writes to needs no locks
+        try:
+            return self._connected(f"{address}?{mode}")
+        except sqlite3.OperationalError:
+            # Where there is no room for what writers share, nobody writes.
+            if is_logged or not _is_full(self.path.parent):
+                raise
+            return self._connected(f"{address}?immutable=1")
+
+    def _connected(self, address: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
             address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, cached_statements=256
         )
-        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        try:
+            (found,) = connection.execute("PRAGMA user_version").fetchone()
+        except sqlite3.Error:
+            connection.close()
+            raise
         if found != SCHEMA_VERSION:
             connection.close()
             raise DataError(
@@ -186,7 +205,10 @@ class Database:
 
 
 def _explain(path: Path, error: sqlite3.Error) -> PipelineError:
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _PERHAPS_FULL and _is_full(path.parent):
+        code = sqlite3.SQLITE_FULL
+    match code:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return DataError(
                 f"{path}: damaged ({error}); move it away: artifacts stay where they are, but what "
@@ -201,8 +223,20 @@ def _explain(path: Path, error: sqlite3.Error) -> PipelineError:
             return PipelineError(
                 f"{path}: the disk is full; free space, or choose another --root, and run again"
             )
+        case sqlite3.SQLITE_READONLY:
+            return PipelineError(
+                f"{path}: no permission to write it, nor in its directory; choose another --root"
+            )
         case _:
             return PipelineError(f"{path}: cannot be used ({error})")
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether `folder` has no room for what SQLite writes at its start."""
+    try:
+        return shutil.disk_usage(folder).free < _LEAST_ROOM
+    except OSError:
+        return False
 
 
 def _on_network(folder: Path) -> bool:

@@ -77,6 +77,8 @@ def build(config: RunConfig) -> list[Node]:
             infra_validator,
             config.infra_validator,
             {"examples": examples, "model": model},
+            # What is held against a limit is timed with nothing beside it.
+            after=() if config.infra_validator.max_p99_ms is None else ("Evaluator",),
         ),
         Node(
             "Pusher",

@@ -37,7 +37,9 @@ def prepare(model: keras.Model, parameters: Parameters, *, resumed: bool) -> Non
         try:
             load_pretrained(model, source)
         except ValueError as error:
-            raise UsageError(f"trainer.init_from {parameters.init_from!r}: {error}") from None
+            raise UsageError(
+                f"trainer.init_from {parameters.init_from!r}: {error}{_hint(source, parameters)}"
+            ) from None
         except DownloadError as error:
             raise PipelineError(f"trainer.init_from {parameters.init_from!r}: {error}") from error
         if isinstance(source, WeightsRecord) and source.images.channels == "bgr":
@@ -141,6 +143,13 @@ def _source(model: keras.Model, parameters: Parameters) -> WeightsRecord | Path:
         return resolve(model.config, parameters.init_from)
     except ValueError as error:
         raise UsageError(f"trainer.init_from {parameters.init_from!r}: {error}") from None
+
+
+def _hint(source: WeightsRecord | Path, parameters: Parameters) -> str:
+    """Returns what to do where a file does not fit, which does not say of which network it is."""
+    if isinstance(source, WeightsRecord):
+        return ""
+    return f"\nThe network is trainer.model {parameters.model!r}; name that of the file (--model)"
 
 
 def _turn_channels(model: keras.Model) -> None:

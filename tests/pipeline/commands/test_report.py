@@ -35,10 +35,19 @@ def test_the_last_run_is_drawn_or_the_one_that_is_named(here):
     assert "Run 1" in (here / "mine.html").read_text()
 
 
+def test_a_run_is_named_as_show_and_diff_name_it(here):
+    assert typed("digits/1") == str(here / "runs/digits/reports/1.html")
+    assert typed("digits") == str(here / "runs/digits/reports/2.html")
+    with pytest.raises(UsageError, match="run 3"):
+        typed("digits/3")
+    with pytest.raises(UsageError, match="'pets': expected one of digits"):
+        typed("pets/1")
+
+
 def test_what_is_not_there_is_named(here):
     with pytest.raises(UsageError, match="run 3"):
         typed(3)
-    with pytest.raises(UsageError, match=r"pets.*nothing ran there"):
+    with pytest.raises(UsageError, match="'pets': expected one of digits"):
         typed("--name", "pets")
     with pytest.raises(UsageError, match="elsewhere"):
         typed("--root", "elsewhere")

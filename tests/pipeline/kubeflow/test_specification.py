@@ -87,7 +87,7 @@ def test_names_are_such_as_kubernetes_takes(name, expected):
 
 def test_without_the_extra_it_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "kfp", None)
-    with pytest.raises(UsageError, match=r"pip install 'keras-resnet-pipeline\[kfp\]'"):
+    with pytest.raises(UsageError, match=r"pip install '\.\[kfp\]' in the dir"):
         specification.write(config.load(), {}, tmp_path / "x.yaml", IMAGE, None)
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from pipeline import api, config
 from pipeline.errors import PipelineError, UsageError
-from pipeline.orchestration import custom, graph
+from pipeline.orchestration import custom, graph, runner, store
 from pipeline.orchestration.artifact import Artifact, Context
+from pipeline.orchestration.view import Silent
 from tests.pipeline import builders
 
 COUNT = '''
@@ -55,6 +56,10 @@ def also(inputs, outputs, parameters, context):
 
 def wrong(inputs, outputs, parameters, context):
     return 3
+
+
+def leaves(inputs, outputs, parameters, context):
+    raise SystemExit(0)
 
 
 def short(inputs, outputs):
@@ -154,6 +159,14 @@ def test_a_line_of_text_is_an_outcome_and_nothing_else_is(project, tmp_path):
     assert also.module.run(*arguments).result == "also"
     with pytest.raises(PipelineError, match="wrong returned int; expected an Outcome"):
         wrong.module.run(*arguments)
+
+
+def test_a_component_that_ends_python_has_failed(project, tmp_path):
+    (node,) = custom.nodes(config.load(project(MINE | {"function": "{module}:leaves"})))
+    node = dataclasses.replace(node, inputs={})
+    with pytest.raises(PipelineError, match=r"Count: .*:leaves ended Python with sys.exit\(0\)"):
+        runner.execute([node], "test", tmp_path / "root", Silent())
+    assert store.Store(tmp_path / "root").run(1).state == "FAILED"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Runs that are killed, run twice at once, or meet a full disk."""
 
 import contextlib
+import gc
 import os
 import random
 import shutil
@@ -157,6 +158,25 @@ def test_a_full_disk_is_named_and_leaves_the_store_intact(small_disk, tmp_path, 
     assert [run.state for run in executions.runs()] == ["FAILED", "COMPLETE"]
     assert not list((root / ".system" / "staging").iterdir())
     assert len(list(root.glob("[A-Z]*/out/*"))) == len(job.GRAPH)
+
+
+def test_on_a_disk_that_is_full_before_a_run_it_is_named_and_records_can_be_read(
+    small_disk, tmp_path
+):
+    root, log = small_disk / "root", tmp_path / "log"
+    runner.execute(job.nodes(log), "job", root, Silent())
+    gc.collect()  # the last connection takes the log with it
+    with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    (known,) = store.Store(root).runs()
+    assert known.state == "COMPLETE"
+    with pytest.raises(PipelineError, match="the disk is full; free space, or choose"):
+        runner.execute(job.nodes(log), "job", root, Silent())
+    (small_disk / "filler").unlink()
+    results = runner.execute(job.nodes(log), "job", root, Silent())
+    assert all(result.cached for result in results.values())
+    assert [run.id for run in store.Store(root).runs()] == [1, 2]
 
 
 @pytest.mark.exhaustive

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError, PipelineError, UsageError
-from pipeline.orchestration import fingerprint, graph, runner, store
+from pipeline.orchestration import fingerprint, graph, runner, selection, store
 from pipeline.orchestration.artifact import Outcome
 from pipeline.orchestration.graph import Node
 from pipeline.orchestration.view import Silent
@@ -349,3 +349,16 @@ def test_the_validator_is_given_the_statistics_of_the_span_before():
     assert nodes["ExampleValidator"].history == {
         "previous_statistics": ("StatisticsGen", "statistics")
     }
+
+
+def test_what_is_held_against_a_limit_of_time_is_timed_alone():
+    from pipeline import config
+
+    def validator(*overrides):
+        nodes = graph.build(config.load(overrides=overrides))
+        return next(n for n in nodes if n.name == "InfraValidator"), nodes
+
+    assert selection.independent(*validator())
+    node, nodes = validator("infra_validator.max_p99_ms=50")
+    beside = [other.name for other in nodes if selection.independent(other, nodes)]
+    assert (node.after, beside) == (("Evaluator",), [])

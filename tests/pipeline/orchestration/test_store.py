@@ -236,7 +236,7 @@ def test_a_copy_that_cannot_be_written_to_can_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr(database.os, "access", lambda path, mode: False)
     executions = store.Store(tmp_path)
     assert executions.find("Trainer", "k") == execution
-    with pytest.raises(PipelineError, match=r"metadata.sqlite: cannot be used"):
+    with pytest.raises(PipelineError, match=r"metadata.sqlite: no permission to write it"):
         executions.begin("Trainer", "k", {})
 
 

@@ -164,6 +164,15 @@ def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
         initialization.prepare(model, Parameters(**_TINY, init_from=name), resumed=False)
 
 
+def test_a_file_of_another_network_says_which_one_is_asked_for(file):
+    model = keras_resnet.create("resnet18", input_shape=(32, 32, 3), kernel_initializer="zeros")
+    parameters = Parameters(init_from=str(file), model="resnet18")
+    with pytest.raises(
+        UsageError, match=r"(?s)Missing .*\nThe network is trainer\.model 'resnet18'; name that"
+    ):
+        initialization.prepare(model, parameters, resumed=False)
+
+
 def test_named_weights_come_from_the_cache_with_their_preprocessing(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     path = weights.cache_path(weights.default_record("resnet18"))
