@@ -142,7 +142,7 @@ def test_arguments_out_of_range(arguments, message):
 
 
 def test_a_name_is_no_model():
-    with pytest.raises(TypeError, match="`model` must be a network of keras_resnet.*'resnet18'"):
+    with pytest.raises(TypeError, match=r"`model` must be a network.*'resnet18'"):
         prepare_finetuning("resnet18", 3)
 
 
