@@ -45,6 +45,7 @@ def prepare_finetuning(
         classifier_activation: Activation of the classifier; None for logits.
 
     Raises:
+        TypeError: If the model is none.
         ValueError: If the model is no network of this package, or an argument is out of range.
 
     Example:
@@ -55,6 +56,11 @@ def prepare_finetuning(
     ```
     """
     check_integer("classes", classes)
+    if classes == 1 and classifier_activation == "softmax":
+        raise ValueError(
+            "`classes` must be at least 2 with a softmax, which gives a single class 1 whatever the "
+            "image shows; use classes=2, or classifier_activation='sigmoid'. Received: classes=1"
+        )
     _check_freezing(model, freeze_stages, freeze_batch_norm)
     network = _with_classifier(model, classes, dropout_rate, classifier_activation)
     freeze(network, freeze_stages, batch_norm=freeze_batch_norm)
@@ -71,6 +77,7 @@ def freeze(model: keras.Model, stages: int, *, batch_norm: bool = False) -> None
         batch_norm: Whether batch norm is frozen in the other stages too.
 
     Raises:
+        TypeError: If the model is none.
         ValueError: If the model is no network of this package, or an argument is out of range.
     """
     last = _check_freezing(model, stages, batch_norm)
@@ -107,6 +114,11 @@ def _batch_norms(layer: keras.Layer) -> Iterator[keras.Layer]:
 
 
 def _stages(model: keras.Model) -> int:
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "`model` must be a network of keras_resnet, such as `keras_resnet.ResNet50(...)`. "
+            f"Received: model={model!r}"
+        )
     blocks = [layer for layer in model.layers if isinstance(layer, ResidualUnit)]
     stems = [layer for layer in model.layers if isinstance(layer, Stem)]
     if not blocks or len(stems) != 1:

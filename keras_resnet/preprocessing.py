@@ -96,6 +96,11 @@ class Preprocessing(keras.layers.Layer):
         return super().__call__(inputs, *args, **kwargs)
 
     def call(self, inputs: Any) -> Any:
+        if len(inputs.shape) not in (3, 4):
+            raise ValueError(
+                "`images` must be (N, H, W, C) or (H, W, C), with the channels last. "
+                f"Received: shape {tuple(inputs.shape)}"
+            )
         operations, x = _backend.image_operations(inputs), inputs
         if self.image_size:
             x = self._resized(x, operations)
@@ -210,9 +215,10 @@ def decode_predictions(
         ImageNet's, or the number of the class.
 
     Raises:
-        ValueError: If the shape is another, or there are not as many names.
+        ValueError: If the shape is another, there are not as many names, or `top` is not positive.
         DownloadError: If the names are neither in the cache nor to be had.
     """
+    check_integer("top", top)
     predictions = ops.convert_to_numpy(predictions)
     count = 1000 if class_names is None else len(class_names)
     if predictions.ndim != 2 or predictions.shape[1] != count:

@@ -72,6 +72,12 @@ def ignored(path: str) -> bool:
     return result
 
 
+def environment() -> dict[str, str]:
+    """What the worker finds in its environment."""
+    (found,) = [argument for name, argument in stages()["worker"] if name == "ENV"]
+    return dict(pair.split("=", 1) for pair in shlex.split(found))
+
+
 def command(arguments: list[str]) -> typer.core.TyperCommand:
     """The command that the program's arguments begin with."""
     return typer.main.get_command(cli.app).commands[arguments[0]]
@@ -98,7 +104,8 @@ def test_what_is_copied_exists_and_what_is_installed_is_declared():
     assert packages <= set(copied.split())
     installed = " ".join(argument for name, argument in build if name == "RUN")
     (extras,) = re.findall(r'"\.\[([\w,]+)\]"', installed)
-    assert {"pipeline", "gpu"} == set(extras.split(","))
+    # kfp's executor starts the step in the image.
+    assert {"pipeline", "gpu", "kfp"} == set(extras.split(","))
     assert set(extras.split(",")) <= set(setup()["options.extras_require"])
     assert "tensorflow[and-cuda]" in setup()["options.extras_require"]["gpu"]
     for name in (".git", ".venv", "runs", "tests", "saved_models"):
@@ -126,7 +133,7 @@ def test_the_worker_is_no_root_and_starts_the_program():
 @pytest.mark.parametrize("name", ["worker", "doctor"])
 def test_a_service_mounts_and_runs_what_there_is(name):
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    assert {key for key in compose if not key.startswith("x-")} == {"services"}
+    assert {key for key in compose if not key.startswith("x-")} == {"services", "volumes"}
     service = compose["services"][name]
     assert set(service) <= _SERVICE
     assert (ROOT / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
@@ -138,7 +145,11 @@ def test_a_service_mounts_and_runs_what_there_is(name):
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
     volumes = [re.fullmatch(r"(\S+?):(/[\w/]+)(:ro)?", volume) for volume in service["volumes"]]
     workdir = dict(stages()["worker"])["WORKDIR"]
-    assert {volume[2] for volume in volumes} == {
+    named = {volume[1]: volume[2] for volume in volumes if volume[1] in compose["volumes"]}
+    made = [argument for name, argument in stages()["worker"] if name == "RUN"]
+    assert named == {"weights": environment()["KERAS_HOME"]}
+    assert f"--mode 1777 {named['weights']} " in " ".join(made)
+    assert {volume[2] for volume in volumes} - set(named.values()) == {
         f"{workdir}/data",
         f"{workdir}/{config.load().root}",
         f"{workdir}/{config.load().pusher.destination}",

@@ -375,7 +375,9 @@ class Recipe:
         if self.clip_norm:
             keras_options["global_clipnorm"] = float(self.clip_norm)
         if self.ema_decay:
-            keras_options.update(use_ema=True, ema_momentum=float(self.ema_decay))
+            # Keras averages after every micro-batch.
+            momentum = float(self.ema_decay) ** (1 / self.accumulate_steps)
+            keras_options.update(use_ema=True, ema_momentum=momentum)
         if self.accumulate_steps > 1:
             keras_options["gradient_accumulation_steps"] = self.accumulate_steps
         arguments.setdefault("metrics", ["accuracy"])

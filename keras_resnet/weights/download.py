@@ -271,8 +271,10 @@ class _Download:
 class _NoRedirection(urllib.request.HTTPRedirectHandler):
     """Leaves redirections to `_ask`, which reads the headers of each."""
 
-    def redirect_request(self, *_: object) -> None:
+    def http_error_302(self, *_: object) -> None:
         return None
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 _OPENER = urllib.request.build_opener(_NoRedirection)

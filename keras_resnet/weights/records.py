@@ -139,7 +139,9 @@ def find_record(weights: str) -> WeightsRecord:
         return record
     close = difflib.get_close_matches(str(weights), records)
     perhaps = f", perhaps {' or '.join(map(repr, close))}" if close else ""
+    if weights == "imagenet":
+        perhaps = "; which ones 'imagenet' is depends on the network, so give its name"
     raise ValueError(
-        f"`weights` must be one of `keras_resnet.list_weights()`{perhaps}. "
-        f"Received: weights={weights!r}"
+        "`weights` must be one of `keras_resnet.list_weights()`, or the name of a network that has "
+        f"some there{perhaps}. Received: weights={weights!r}"
     )

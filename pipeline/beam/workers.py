@@ -1,10 +1,13 @@
 """The worker processes of this machine: started once for a component, missed when dead."""
 
+import os
 import threading
+import time
 from typing import Any
 
-# A worker that has nothing to do for so long ends, also when the process that began it is gone.
+# A worker that has nothing to do for so long ends.
 _IDLE_SECONDS = 15
+_POLL = 1.0
 _ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",  # the GPU belongs to the training
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -19,7 +22,13 @@ def start(number: int = 1) -> Any:
     """Returns a new executor with `number` processes."""
     from loky import ProcessPoolExecutor
 
-    return ProcessPoolExecutor(number, timeout=_IDLE_SECONDS, env=_ENVIRONMENT)
+    return ProcessPoolExecutor(
+        number,
+        timeout=_IDLE_SECONDS,
+        env=_ENVIRONMENT,
+        initializer=_end_with,
+        initargs=(os.getpid(),),
+    )
 
 
 def shared(number: int) -> Any:
@@ -42,6 +51,20 @@ def stop() -> None:
     with _lock:
         while _pools:
             _pools.popitem()[1].shutdown(kill_workers=True)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this worker when the process that began it is gone.
+
+    One that was killed while it held loky's lock would leave workers that wait for it for ever.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with the parent", daemon=True).start()
 
 
 def _load() -> None:

@@ -187,6 +187,9 @@ class Database:
         except sqlite3.Error:
             connection.close()
             raise
+        if not self.path.stat().st_size:
+            connection.close()
+            raise _damaged(self.path, "the file is empty")
         if found != SCHEMA_VERSION:
             connection.close()
             raise DataError(
@@ -210,10 +213,7 @@ def _explain(path: Path, error: sqlite3.Error) -> PipelineError:
         code = sqlite3.SQLITE_FULL
     match code:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return DataError(
-                f"{path}: damaged ({error}); move it away: artifacts stay where they are, but what "
-                "made them is not known any more, and everything runs again"
-            )
+            return _damaged(path, str(error))
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return PipelineError(
                 f"{path}: another process kept it locked for {_BUSY_SECONDS:.0f} s; end that one, "
@@ -229,6 +229,13 @@ def _explain(path: Path, error: sqlite3.Error) -> PipelineError:
             )
         case _:
             return PipelineError(f"{path}: cannot be used ({error})")
+
+
+def _damaged(path: Path, how: str) -> DataError:
+    return DataError(
+        f"{path}: damaged ({how}); move it away: artifacts stay where they are, but what made them "
+        "is not known any more, and everything runs again"
+    )
 
 
 def _is_full(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.errors import Stopped
 from pipeline.orchestration.artifact import Progress
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ class Remaining:
 class Plain(contextlib.nullcontext):
     """Plain lines, one when something has happened, and every ten seconds while it goes on.
 
-    A line about another component than that of the last heading begins with its name.
+    A line about another component than that of the last heading begins with its name. Where nobody
+    reads the lines any more, as behind `| head`, the run is stopped.
 
     Args:
         console: Where they are printed.
@@ -201,7 +203,12 @@ class Plain(contextlib.nullcontext):
             self._print(f"      {whose}{line}")
 
     def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        try:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        except SystemExit:  # what rich makes of a broken pipe
+            raise Stopped(
+                "whoever read the output has gone; the same command goes on from there"
+            ) from None
 
 
 class _Row:

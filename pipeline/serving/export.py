@@ -1,9 +1,11 @@
 """Writes a trained network as a SavedModel that takes image files and gives named classes."""
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -31,6 +33,22 @@ class Exported:
     notices: tuple[str, ...]
 
 
+class _Lines(tf.lookup.TextFileInitializer):
+    """Names its table by what is in the file.
+
+    TensorFlow would name it by where the file lies, so that no two exports of the same were equal.
+    Tables of the same name are one where several models are loaded: other classes, another name.
+    """
+
+    def __init__(self, file: str, *arguments: Any):
+        self._content = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        super().__init__(file, *arguments)
+
+    @property
+    def _shared_name(self) -> str:
+        return f"classes_{self._content}"
+
+
 class ServedModel(tf.Module):
     """The network with everything that turns files into answers, inside one graph.
 
@@ -54,7 +72,7 @@ class ServedModel(tf.Module):
         self.network_variables = network.variables
         self._preprocessing = preprocessing
         self._top = top
-        lines = tf.lookup.TextFileInitializer(
+        lines = _Lines(
             str(classes_file),
             tf.int64,
             tf.lookup.TextFileIndex.LINE_NUMBER,

@@ -47,11 +47,12 @@ def _advice(parameters: Parameters, recipe: Recipe, replicas: int, error: str) -
     if parameters.cache_mb:
         advice.append(f"lower trainer.cache_mb, which is {parameters.cache_mb:,}")
     # The rest of the message is TensorFlow's account of every operation and allocation.
-    first = error.strip().splitlines()[0] if error.strip() else "the system has no more to give"
+    lines = error.strip().splitlines() or ["the system has no more to give"]
+    said = next((line.strip() for line in lines if "OOM" in line), lines[0])
     return (
         f"out of memory with {examples} images of {height} by {width} pixels at once on each of "
         f"{replicas} replica{'s' if replicas > 1 else ''}, trainer.precision "
-        f"{parameters.precision} ({first}); {'; '.join(advice)}"
+        f"{parameters.precision} ({said}); {'; '.join(advice)}"
     )
 
 

@@ -130,6 +130,7 @@ def test_head_of_its_own_dtype_and_dropout():
     ("arguments", "message"),
     [
         ({"classes": 0}, "`classes`"),
+        ({"classes": 1}, "`classes` must be at least 2 with a softmax"),
         ({"freeze_stages": 4}, "`freeze_stages` must be one of 0, 1, 2, 3"),
         ({"freeze_batch_norm": 2}, "`freeze_batch_norm`"),
         ({"model": keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])}, "0 stems"),
@@ -138,6 +139,18 @@ def test_head_of_its_own_dtype_and_dropout():
 def test_arguments_out_of_range(arguments, message):
     with pytest.raises(ValueError, match=message):
         prepare_finetuning(**{"model": trained(), "classes": 3, **arguments})
+
+
+def test_a_name_is_no_model():
+    with pytest.raises(TypeError, match=r"`model` must be a network.*'resnet18'"):
+        prepare_finetuning("resnet18", 3)
+
+
+def test_one_class_may_have_a_sigmoid_or_logits():
+    for activation in ("sigmoid", None):
+        assert (
+            prepare_finetuning(trained(), 1, classifier_activation=activation).output_shape[1] == 1
+        )
 
 
 def step(kind, multipliers, **arguments):

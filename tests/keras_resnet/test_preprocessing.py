@@ -151,11 +151,14 @@ def test_names_of_networks_and_errors():
     assert preprocessing.image_format(own) is own
     for arguments, message in [
         (("resnet200",), "`weights` must be one of"),
+        (("imagenet",), "which ones 'imagenet' is depends on the network, so give its name"),
         ((TV, 0), "`image_size`"),
         ((TV, 32, 1.5), "`crop`"),
     ]:
         with pytest.raises(ValueError, match=message):
             keras_resnet.Preprocessing(*arguments)
+    with pytest.raises(ValueError, match=r"\(N, H, W, C\) or \(H, W, C\).*shape \(8, 9\)"):
+        keras_resnet.preprocess(np.zeros((8, 9), "uint8"), TV)
 
 
 def test_predictions_by_name():
@@ -166,6 +169,9 @@ def test_predictions_by_name():
     assert [name for _, name, _ in second] == ["cat", "dog"]
     with pytest.raises(ValueError, match=r"of shape \(N, 1000\).*\(2, 3\)"):
         keras_resnet.decode_predictions(predictions)
+    for top in (0, -1):
+        with pytest.raises(ValueError, match="`top` must be an integer of at least 1"):
+            keras_resnet.decode_predictions(predictions, top, ["cat", "dog", "emu"])
 
 
 def test_the_names_of_imagenet_are_downloaded_once(tmp_path, monkeypatch):

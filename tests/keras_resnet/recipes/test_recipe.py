@@ -166,7 +166,7 @@ def test_clipping_average_and_accumulation_are_given_to_keras():
     model = network(12)
     recipe.compile(model, 10)
     optimizer = model.optimizer
-    assert (optimizer.global_clipnorm, optimizer.ema_momentum) == (0.5, 0.99)
+    assert (optimizer.global_clipnorm, optimizer.ema_momentum) == (0.5, 0.99**0.25)
     assert optimizer.use_ema and optimizer.gradient_accumulation_steps == 4
 
 
@@ -197,6 +197,24 @@ def test_the_average_of_fit_is_the_exponential_one():
         model.train_on_batch(_RANDOM.random((6, 3)), np.eye(2)[_RANDOM.integers(0, 2, 6)])
         weights = keras.ops.convert_to_numpy(model.trainable_weights[0])
         average = weights if average is None else 0.75 * average + 0.25 * weights
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    found = keras.ops.convert_to_numpy(model.trainable_weights[0])
+    np.testing.assert_allclose(found, average, rtol=1e-5)
+
+
+def test_the_average_of_fit_keeps_as_much_of_a_step_in_parts():
+    """Keras averages after each of them, though only the last one moves the weights."""
+    recipe = recipes.Recipe(
+        schedule="constant", learning_rate=0.5, ema_decay=0.75, accumulate_steps=2
+    )
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, use_bias=False)])
+    recipe.compile(model, 4, metrics=[])
+    average = None
+    for part in range(9):
+        model.train_on_batch(_RANDOM.random((6, 3)), np.eye(2)[_RANDOM.integers(0, 2, 6)])
+        weights = keras.ops.convert_to_numpy(model.trainable_weights[0])
+        if part % 2:
+            average = weights if average is None else 0.75 * average + 0.25 * weights
     model.optimizer.finalize_variable_values(model.trainable_variables)
     found = keras.ops.convert_to_numpy(model.trainable_weights[0])
     np.testing.assert_allclose(found, average, rtol=1e-5)

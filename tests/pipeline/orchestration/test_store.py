@@ -153,6 +153,9 @@ def test_a_damaged_database_is_named_and_said_what_to_do_about(tmp_path):
         DataError, match=r"metadata.sqlite: damaged \(file is not a database\); move"
     ):
         store.Store(tmp_path).find("Trainer", "k")
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"metadata.sqlite: damaged \(the file is empty\); move"):
+        store.Store(tmp_path).find("Trainer", "k")
     path.unlink()
     # What lies there keeps its number, and nothing of it is overwritten.
     assert _complete(tmp_path).id == 2

@@ -1,8 +1,10 @@
 import io
+import sys
 
 import pytest
 from rich.console import Console
 
+from pipeline.errors import Stopped
 from pipeline.orchestration import view
 from pipeline.orchestration.artifact import Outcome
 from pipeline.orchestration.runner import Result
@@ -98,3 +100,15 @@ def test_lines_of_components_that_run_at_once_name_them(monkeypatch):
         "      Evaluator done in 1.0 s: good",
         "      Checker stopped",
     ]
+
+
+def test_where_nobody_reads_the_lines_the_run_is_stopped(monkeypatch):
+    class Broken(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    # The rest of what rich does would close the standard output of the tests.
+    monkeypatch.setattr(Console, "on_broken_pipe", lambda console: sys.exit(1))
+    shown = view.Plain(Console(file=Broken()), ["A"])
+    with pytest.raises(Stopped, match="whoever read the output has gone"):
+        shown.started("A")

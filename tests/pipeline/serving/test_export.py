@@ -1,9 +1,11 @@
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_resnet
 from pipeline.errors import UsageError
@@ -74,6 +76,26 @@ def test_without_a_layer_that_classifies_the_features_are_left_out_and_it_is_sai
     assert "the signature 'features' is left out" in said[0]
     wanted = model.predict(preprocess(tf.constant(_IMAGES), _EXPECTED), verbose=0)
     np.testing.assert_allclose(Predictor(tmp_path)(_IMAGES).probabilities, wanted, atol=1e-5)
+
+
+def test_the_graph_says_nothing_of_the_machine_and_the_table_is_named_by_its_classes(tmp_path):
+    images = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(3, 3)(images))
+    model = keras.Model(images, keras.ops.softmax(pooled))
+
+    def tables(name, classes):
+        export.save(model, classes, _EXPECTED, tmp_path / name)
+        content = (tmp_path / name / "saved_model.pb").read_bytes()
+        assert tempfile.gettempdir().encode() not in content
+        graph = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0].graph_def
+        nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+        return {n.attr["shared_name"].s for n in nodes if n.op == "HashTableV2"}
+
+    assert len(tables("one", ["a", "b", "c"])) == 1
+    assert tables("two", ["a", "b", "c"]) == tables("one again", ["a", "b", "c"])
+    assert tables("other", ["x", "y", "z"]) != tables("two again", ["a", "b", "c"])
+    both = [Predictor(tmp_path / name) for name in ("one", "other")]
+    assert [set(each(_IMAGES).classes[0]) for each in both] == [set("abc"), set("xyz")]
 
 
 def test_every_weight_is_stored_once(tmp_path):

@@ -227,7 +227,8 @@ def test_a_checkpoint_that_is_not_finite_is_never_written(tmp_path, examples, mo
 
 def test_an_exhausted_memory_says_what_to_lower(tmp_path, examples, monkeypatch):
     def exhausted(*_):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nmore")
+        message = "Graph execution error:\n\nDetected at\nOOM when allocating tensor\nmore"
+        raise tf.errors.ResourceExhaustedError(None, None, message)
 
     monkeypatch.setattr(Loop, "_train", exhausted)
     with pytest.raises(PipelineError) as raised:
