@@ -13,7 +13,8 @@ UNKNOWN, JPEG, PNG, GIF, BMP, WEBP = range(6)
 UPRIGHT = 1
 
 _ORIENTATION = 0x0112
-_SHORT, _LONG, _SIGNED_SHORT, _SIGNED_LONG = 3, 4, 8, 9
+# The types of whole numbers, but for single bytes without a sign, which Pillow takes for text.
+_SHORT, _LONG, _SIGNED_BYTE, _SIGNED_SHORT, _SIGNED_LONG, _DIRECTORY = 3, 4, 6, 8, 9, 13
 _ENTRY = 12
 _LITTLE = (b"II\x2a\0", b"II\0\x2a")
 _BIG = (b"MM\0\x2a", b"MM\x2a\0")
@@ -245,12 +246,15 @@ def _value(data: tf.Tensor, at: tf.Tensor, little: tf.Tensor) -> tf.Tensor:
     """Returns the first number of the entry at each place; 0 where it is of another type."""
     kind, count = _number(data, at + 2, 2, little), _number(data, at + 4, 4, little)
     short = (kind == _SHORT) | (kind == _SIGNED_SHORT)
-    long = (kind == _LONG) | (kind == _SIGNED_LONG)
+    long = (kind == _LONG) | (kind == _SIGNED_LONG) | (kind == _DIRECTORY)
+    byte = kind == _SIGNED_BYTE
     # Up to four bytes stand in the entry, more of them elsewhere.
-    inline = tf.where(short, count <= 2, count <= 1)
+    four, two, one = (tf.constant(most, tf.int64) for most in (4, 2, 1))
+    inline = count <= tf.where(byte, four, tf.where(short, two, one))
     place = tf.where(inline, at + 8, _number(data, at + 8, 4, little))
-    value = tf.where(short, _number(data, place, 2, little), _number(data, place, 4, little))
-    return tf.where((short | long) & (count > 0), value, 0)
+    large = tf.where(short, _number(data, place, 2, little), _number(data, place, 4, little))
+    value = tf.where(byte, _number(data, place, 1), large)
+    return tf.where((byte | short | long) & (count > 0), value, 0)
 
 
 def _in_xmp(xmp: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -173,6 +173,9 @@ _WITH_EXIF = _picture("JPEG", exif=_exif(6, "<"))
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 70), st.integers(0, 255)), min_size=1, max_size=4))
+@example([(30, 6)])  # a byte with a sign
+@example([(30, 13)])  # the place of a directory
+@example([(30, 1)])
 def test_damaged_exif_turns_as_far_as_pillow_reads_it(changes):
     start = _WITH_EXIF.index(b"Exif\0\0")
     file = bytearray(_WITH_EXIF)
