@@ -1,6 +1,7 @@
 """What all tests share: the real images, the rounds of the fault tests, and the order."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ if os.environ["KERAS_BACKEND"] == "tensorflow":
 
 _REAL_IMAGES = "KERAS_RESNET_TEST_DATA"
 _ROUNDS = 2
+
+
+def pytest_configure() -> None:
+    """Lets SIGINT interrupt: a shell has what it starts in the background ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
