@@ -178,7 +178,16 @@ def stage_learning_rates(
 class _Multipliers:
     """What the optimizers share; `update_step` of the next class does the rest."""
 
-    multipliers: dict[str, float]
+    def __init__(
+        self,
+        learning_rate: Any,
+        multipliers: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.multipliers = dict(multipliers or {})
+        for pattern, value in self.multipliers.items():
+            check_positive(f"multipliers[{pattern!r}]", value)
 
     def build(self, variables: list[keras.Variable]) -> None:
         """Creates the state of the optimizer, once the variables are known."""
@@ -206,12 +215,6 @@ class _Multipliers:
         return {**super().get_config(), "multipliers": self.multipliers}
 
 
-def _checked(multipliers: Mapping[str, float] | None) -> dict[str, float]:
-    for pattern, value in (multipliers or {}).items():
-        check_positive(f"multipliers[{pattern!r}]", value)
-    return dict(multipliers or {})
-
-
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class FineTuningSGD(_Multipliers, SGD):
     """`keras_resnet.recipes.SGD` with a learning rate of its own for each part of the network.
@@ -226,15 +229,6 @@ class FineTuningSGD(_Multipliers, SGD):
     Raises:
         ValueError: If an argument is out of range, or two patterns match a variable.
     """
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.01,
-        multipliers: Mapping[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(learning_rate, **kwargs)
-        self.multipliers = _checked(multipliers)
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -251,15 +245,6 @@ class FineTuningAdamW(_Multipliers, AdamW):
         ValueError: If an argument is out of range, or two patterns match a variable.
     """
 
-    def __init__(
-        self,
-        learning_rate: Any = 1e-4,
-        multipliers: Mapping[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(learning_rate, **kwargs)
-        self.multipliers = _checked(multipliers)
-
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class FineTuningLAMB(_Multipliers, LAMB):
@@ -274,15 +259,6 @@ class FineTuningLAMB(_Multipliers, LAMB):
     Raises:
         ValueError: If an argument is out of range, or two patterns match a variable.
     """
-
-    def __init__(
-        self,
-        learning_rate: Any = 1e-3,
-        multipliers: Mapping[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(learning_rate, **kwargs)
-        self.multipliers = _checked(multipliers)
 
 
 OPTIMIZERS = {"sgd": FineTuningSGD, "adamw": FineTuningAdamW, "lamb": FineTuningLAMB}
