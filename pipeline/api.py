@@ -139,11 +139,10 @@ def _command(
 
 def _report(executions: Store, number: int, view: View) -> None:
     """Draws the report of a run that has just ended, and says where it lies, or why there is none."""
-    path = executions.root / "reports" / f"{number}.html"
     try:
         from pipeline.reporting import run_report
 
-        run_report.write(executions, number, path)
+        path = run_report.write(executions, number)
     except Exception as error:  # a run does not fail for want of a drawing
         logging.getLogger(__name__).debug("no report", exc_info=True)
         view.say(f"run {number} has no report: {type(error).__name__}: {error}")

@@ -69,6 +69,7 @@ def run(
         destination: The directory of the files.
         context: Its progress receives the number of images done.
     """
+    _defect.cache_clear()  # it may have been mended since
     shards = [(n, str(root / shard.file)) for n, shard in enumerate(contents.split(split).shards)]
     total = contents.split(split).examples
     destination.mkdir(parents=True, exist_ok=True)
@@ -136,11 +137,12 @@ def ask(
         row.update(own)
         row["features"] = features_of(payload, record, question.features)
     if question.baseline is not None:
-        try:
+        # A model in production that is damaged, or answers otherwise, is a reason in the verdict,
+        # as other classes are.
+        if defect := _defect(question.baseline):
+            before = [{"error": defect}] * len(images)
+        else:
             before = answer(question.baseline, images, labels, question.classes)
-        except (DataError, UsageError) as error:
-            # A model in production that is damaged, or answers otherwise, is a reason in the verdict, as other classes are.
-            before = [{"error": str(error)}] * len(images)
         for row, own in zip(rows, before, strict=True):
             row["baseline"] = {name: own[name] for name in own if name != "top"}
     return number, position, [json.dumps(row) for row in rows]
@@ -195,6 +197,16 @@ def _predictor(model: str) -> Any:
     from pipeline.serving.predictor import Predictor
 
     return Predictor(Path(model))
+
+
+@functools.lru_cache(maxsize=1)
+def _defect(model: str) -> str:
+    """Returns why a model cannot be asked, nothing if it can; found out once in each process."""
+    try:
+        _predictor(model)
+    except (DataError, UsageError) as error:
+        return str(error)
+    return ""
 
 
 def features_of(

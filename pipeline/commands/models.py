@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.commands import telling
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def _table(found: "list[VersionInfo]") -> "Table":
             ", ".join(version.labels),
             "" if accuracy is None else f"{accuracy:.2%}",
             str(record.get("digest", ""))[:12],
-            _size(version.bytes),
+            telling.size(version.bytes),
             _notes(version, version.number == default),
         )
     return table
@@ -222,11 +223,3 @@ def _time(stamp: str | None) -> str:
         return ""
     time = datetime.datetime.fromisoformat(stamp).astimezone(datetime.UTC)
     return time.strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _size(number: int) -> str:
-    for unit in ("B", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} GB"

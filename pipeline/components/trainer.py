@@ -1,7 +1,6 @@
 """Trainer: builds a network, trains it and exports what is served."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -268,8 +267,7 @@ def external(parameters: Parameters) -> dict[str, str] | None:
     module that is named and what it imports from its own folder.
     """
     if parameters.init_from is not None and Path(parameters.init_from).is_file():
-        with Path(parameters.init_from).open("rb") as file:
-            return {parameters.init_from: hashlib.file_digest(file, "sha256").hexdigest()}
+        return {parameters.init_from: files.sha256_file(Path(parameters.init_from))}
     if CUSTOM not in parameters.model:
         return None
     # Where there is no such module, `check` says so.

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import ClassVar
 
 from pipeline.errors import UsageError
+from pipeline.orchestration import fingerprint
 
 _PROJECT = ("pipeline", "keras_resnet")
 # A folder of virtual environments, which may lie beside the configuration.
@@ -36,6 +37,7 @@ def seek_in(folder: Path) -> None:
             sys.modules.pop(name, None)
         _Beside.loaded.clear()
         importlib.invalidate_caches()
+        fingerprint.forget()
     if folder != _Beside.folder:
         if _Beside.added and str(_Beside.folder) in sys.path:
             sys.path.remove(str(_Beside.folder))

@@ -77,6 +77,9 @@ def collect(
 
 
 def _kept(store: Store, keep_runs: int, destinations: Sequence[Path]) -> _Kept:
+    # First of all: what begins to use an artifact later has an event behind this one.
+    with store.database.reading() as connection:
+        (event,) = connection.execute("SELECT coalesce(max(id), 0) FROM Event").fetchone()
     runs = store.runs()
     wanted = [
         *runs[max(0, len(runs) - keep_runs) :],
@@ -84,7 +87,6 @@ def _kept(store: Store, keep_runs: int, destinations: Sequence[Path]) -> _Kept:
     ]
     contents = _pushed(store, destinations)
     with store.database.reading() as connection:
-        (event,) = connection.execute("SELECT coalesce(max(id), 0) FROM Event").fetchone()
         steps = _executions_of(connection, [run.id for run in wanted])
         steps |= _running(connection)
         keys = {
@@ -194,14 +196,15 @@ def _mark(store: Store, number: int, event: int) -> bool:
 
 def _leftovers(store: Store) -> Iterator[Path]:
     """Yields directories of executions that have ended: staged, or not known as artifacts."""
-    known = {artifact.uri for _, artifact in _live(store)}
     places = [*store.root.glob("*/*/*"), *(store.root / SYSTEM / "staging").glob("*")]
-    places = [path for path in places if path.name.isdecimal() and path not in known]
+    places = sorted(path for path in places if path.name.isdecimal())
     executions = store.executions({int(path.name) for path in places})
-    for path in sorted(places):
+    # Last of all: what has ended above was recorded together with its artifacts.
+    known = {artifact.uri for _, artifact in _live(store)}
+    for path in places:
         # What an older program left is not known, and stays.
         execution = executions.get(int(path.name))
-        if execution is not None and execution.state != RUNNING:
+        if path not in known and execution is not None and execution.state != RUNNING:
             yield path
     yield from (store.root / SYSTEM / "trash").glob("*")
 

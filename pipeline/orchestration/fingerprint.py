@@ -91,6 +91,12 @@ def _reached(module: str) -> set[str]:
     return found
 
 
+def forget() -> None:
+    """Forgets where modules lie and what they import, as others may have taken their place."""
+    for found in (_home, _belongs, _place, _source_file, _imports):
+        found.cache_clear()
+
+
 @functools.cache
 def _home(top: str) -> Path | None:
     """Returns the folder of a person's own module; None for what counts by itself alone."""

@@ -17,9 +17,10 @@ from pipeline.errors import DataError
 from pipeline.orchestration.artifact import Artifact
 from pipeline.records import example_proto
 from pipeline.records.examples import IMAGE
+from pipeline.serving.export import EXAMPLES, FEATURES, FILES
+from pipeline.serving.export import IMAGES as PIXELS
 from pipeline.serving.servers import Server, ServerError
 
-FILES, EXAMPLES, PIXELS, FEATURES = "serving_default", "serve_examples", "serve_images", "features"
 REQUIRED = (FILES, EXAMPLES, PIXELS)
 _CLASSIFIED = ("probabilities", "classes", "scores", "error")
 _OUTPUTS = {FEATURES: ("features", "error")}
