@@ -53,6 +53,13 @@ class Locks:
         """The names of the locks that this object holds."""
         return list(self._held)
 
+    def of_others(self) -> list[str]:
+        """The names of the locks that lie there and that this object does not hold."""
+        try:
+            return [path.name for path in self._folder.iterdir() if path.name not in self._held]
+        except FileNotFoundError:
+            return []
+
     def free(self, name: str) -> None:
         """Frees the lock `name`, which this process holds, and removes its file."""
         # Another thread may take it as soon as its file is gone.

@@ -235,17 +235,8 @@ class Store(Reader):
         if not self.exists:
             return
         with self.database.reading() as connection:
-            executions = connection.execute(
-                "SELECT id FROM Execution WHERE last_known_state = ?",
-                (rows.STATES.index(RUNNING),),
-            ).fetchall()
-            runs = connection.execute(
-                "SELECT Context.name FROM ContextProperty AS Own "
-                "JOIN Context ON Context.id = Own.context_id "
-                "WHERE Own.name = 'state' AND Own.string_value = ?",
-                (RUNNING,),
-            ).fetchall()
-        for (number,) in executions:
+            executions, runs = _running(connection)
+        for number in executions:
             if self._locks.take(str(number)):
                 # Read under the lock: it may have ended well since the look above.
                 execution = self.executions([number])[number]
@@ -253,11 +244,25 @@ class Store(Reader):
                     self._ended(execution, FAILED, error=_DIED)
                 else:
                     self._locks.free(str(number))
-        for (name,) in runs:
-            if self._locks.take(f"run-{name}"):
-                if (run := self.run(int(name))).state == RUNNING:
+        for number in runs:
+            if self._locks.take(f"run-{number}"):
+                if (run := self.run(number)).state == RUNNING:
                     self._end_run(run.id, FAILED, _span_of(run), _DIED)
-                self._locks.free(f"run-{name}")
+                self._locks.free(f"run-{number}")
+        self._free_left_over()
+
+    def _free_left_over(self) -> None:
+        """Removes the locks of processes that died just before or after they recorded anything."""
+        names = set(self._locks.of_others())
+        with self.database.reading() as connection:
+            names -= _names(*_running(connection))
+        if not names:
+            return
+        # Whoever begins takes its lock while it writes: now none is between lock and record.
+        with self.database.writing() as connection:
+            for name in names - _names(*_running(connection)):
+                if self._locks.take(name):
+                    self._locks.free(name)
 
     def _end_run(self, number: int, state: str, seconds: float | None, error: str) -> None:
         with self.database.writing() as connection:
@@ -358,6 +363,25 @@ class Store(Reader):
                 number = rows.put_artifact(connection, self.root, artifact)
                 rows.put_event(connection, execution.id, number, rows.OUTPUT, key)
                 rows.attribute(connection, execution.id, number)
+
+
+def _running(connection: sqlite3.Connection) -> tuple[list[int], list[int]]:
+    """Returns the numbers of the executions and of the runs that are recorded as running."""
+    executions = connection.execute(
+        "SELECT id FROM Execution WHERE last_known_state = ?", (rows.STATES.index(RUNNING),)
+    )
+    runs = connection.execute(
+        "SELECT Context.name FROM ContextProperty AS Own "
+        "JOIN Context ON Context.id = Own.context_id "
+        "WHERE Own.name = 'state' AND Own.string_value = ?",
+        (RUNNING,),
+    )
+    return [number for (number,) in executions], [int(name) for (name,) in runs]
+
+
+def _names(executions: Sequence[int], runs: Sequence[int]) -> set[str]:
+    """Returns the names of the locks of executions and runs."""
+    return {*map(str, executions), *(f"run-{number}" for number in runs)}
 
 
 def _outcome(outcome: Outcome | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import api, config
 from pipeline.errors import PipelineError, UsageError
-from pipeline.orchestration import custom, graph, runner, store
+from pipeline.orchestration import custom, fingerprint, graph, runner, store
 from pipeline.orchestration.artifact import Artifact, Context
 from pipeline.orchestration.view import Silent
 from tests.pipeline import builders
@@ -281,6 +281,7 @@ def test_a_module_that_was_edited_since_it_was_loaded_is_loaded_again(project, t
 
 
 def test_of_two_projects_in_one_process_each_has_its_own_module(project, tmp_path):
+    codes = []
     sources = {"one": "OUTPUTS = {'one': 'One'}\n", "two": "OUTPUTS = {'two': 'Two'}\n"}
     for folder, source in sources.items():
         (tmp_path / folder).mkdir()
@@ -289,6 +290,9 @@ def test_of_two_projects_in_one_process_each_has_its_own_module(project, tmp_pat
         (tmp_path / folder / "mine.yaml").write_text(project(own).read_text())
         (node,) = custom.nodes(config.load(tmp_path / folder / "mine.yaml"))
         assert list(node.module.OUTPUTS) == [folder]
+        # The first module's source is not taken for the second's.
+        codes.append(fingerprint.code("same_name"))
+    assert codes[0] != codes[1]
     assert [entry for entry in sys.path if entry.startswith(str(tmp_path))] == [
         str(tmp_path / "two")
     ]

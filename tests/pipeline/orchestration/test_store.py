@@ -127,6 +127,18 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     living.join()
 
 
+def test_locks_of_processes_that_died_just_before_or_after_the_record_are_removed(tmp_path):
+    _complete(tmp_path)
+    living = store.Store(tmp_path)
+    assert living.begin("Trainer", "k", {}).id == 2
+    assert living.begin_run("p", []) == 1
+    locks = tmp_path / ".system" / "running"
+    for name in ("1", "3", "run-2"):  # 1 has ended, the others were never recorded
+        (locks / name).touch()
+    assert store.Store(tmp_path).begin("Trainer", "k", {}).id == 3
+    assert sorted(path.name for path in locks.iterdir()) == ["2", "3", "run-1"]
+
+
 def test_an_execution_that_ends_while_it_is_looked_at_stays_complete(tmp_path, monkeypatch):
     """Another process completes between the look at its record and the taking of its lock."""
     first, second = store.Store(tmp_path), store.Store(tmp_path)
