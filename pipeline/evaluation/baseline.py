@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DataError, UsageError
 from pipeline.serving import labels, versions
 from pipeline.sources import uris
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,10 @@ def find(base: Path | str, candidate: str) -> Baseline | None:
         PipelineError: The URI cannot be read.
     """
     if isinstance(base, str):
-        return _find_remote(base, candidate)
+        from pipeline.serving import remote
+
+        served = remote.served(base)
+        return _first(served, served.__getitem__, candidate)
     if (base / versions.SAVED_MODEL).is_file():
         digest = versions.digest(base)
         return Baseline(base, digest) if digest != candidate else None
@@ -66,25 +66,6 @@ def find(base: Path | str, candidate: str) -> Baseline | None:
         versions.digest,
         candidate,
     )
-
-
-def _find_remote(base: str, candidate: str) -> Baseline | None:
-    from pipeline.serving import remote
-
-    scheme = base.partition("://")[0]
-    if not uris.has_system(scheme):
-        raise UsageError(f"{base!r}: Apache Beam has no file system for {scheme}://")
-    try:
-        known = {info.number: info for info in remote.describe(base) if info.is_whole}
-    except UsageError:
-        return None  # nothing was pushed there yet
-    # What somebody put there by hand has no record; its number has to do.
-    digests = {
-        f"{base}/{number}": known[number].record.get("digest", f"version {number}")
-        for number in remote.served(base)
-        if number in known
-    }
-    return _first(digests, digests.__getitem__, candidate)
 
 
 def _first(places: Iterable[Any], digest: Callable[[Any], str], candidate: str) -> Baseline | None:
@@ -106,28 +87,8 @@ def local(baseline: Baseline) -> Iterator[Path]:
     if isinstance(baseline.place, Path):
         yield baseline.place
         return
+    from pipeline.serving import remote
+
     with tempfile.TemporaryDirectory(prefix="baseline-") as folder:
-        _download(baseline.place, Path(folder))
-        found = versions.digest(Path(folder))
-        if found != baseline.digest and not baseline.digest.startswith("version "):
-            raise DataError(
-                f"{baseline.place}: its files have the digest {found[:12]}, and those that were "
-                f"pushed {baseline.digest[:12]}; push again, or compare with another version"
-            )
+        remote.download(baseline.place, baseline.digest, Path(folder))
         yield Path(folder)
-
-
-def _download(uri: str, folder: Path) -> None:
-    import glob
-
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
-
-    (found,) = FileSystems.match([f"{glob.escape(uri)}/**"])
-    for metadata in found.metadata_list:
-        path = folder / metadata.path[len(uri) + 1 :]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        source = FileSystems.open(metadata.path, compression_type=CompressionTypes.UNCOMPRESSED)
-        with source, path.open("wb") as copy:
-            while chunk := source.read(_CHUNK):
-                copy.write(chunk)

@@ -9,7 +9,6 @@ twice, and say where a push that died can go on.
 """
 
 import contextlib
-import glob
 import hashlib
 import json
 import random
@@ -17,21 +16,21 @@ import re
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline import files
 from pipeline.errors import DataError, PipelineError, UsageError
-from pipeline.serving import configs, labels, versions
+from pipeline.serving import configs, labels, objects, versions
 from pipeline.serving.labels import STABLE, Label, Ledger
 from pipeline.serving.push import Pushed, VersionInfo, record_of, require_saved_model
 from pipeline.serving.versions import RECORD, SAVED_MODEL, WARMUP
-from pipeline.sources import uris
 
 _CLAIM = re.compile(r"\.claims/(\d+)\.([0-9a-f]{64})\.[0-9a-f]{32}")
-_CHUNK = 1 << 20
+# What stands for the digest of a version that somebody put there by hand.
+_NO_RECORD = "version"
 # Seconds within which one that lost a number tries for the next.
 _PATIENCE = 0.2
 
@@ -71,7 +70,7 @@ def push(
     require_saved_model(model)
     content = versions.content(model)
     digest = versions.digest_of(content)
-    _require_system(base)
+    objects.require_system(base)
     with _explained(base):
         whole, present, ledger = _look(base)
         equal = (
@@ -103,7 +102,7 @@ def rollback(
 
     The version is downloaded and uploaded again, since not every file system copies by itself.
     """
-    _require_system(base)
+    objects.require_system(base)
     with _explained(base), tempfile.TemporaryDirectory() as folder:
         whole, _, ledger = _look(base)
         _require_model(base, whole)
@@ -115,13 +114,9 @@ def rollback(
             _name(base),
         )
         copy, record = Path(folder), _record(base, target)
-        for name in _listing(f"{base}/{target}"):
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes(_read(f"{base}/{target}/{name}"))
+        download(f"{base}/{target}", _digests(base)(target), copy)
         content = versions.content(copy)
         digest = versions.digest_of(content)
-        if record.get("digest", digest) != digest:
-            raise DataError(f"{base}/{target}: is damaged, its files are not those of its record")
         number = _number(base, digest)
         described = record_of(_name(base), number, digest, copy, record)
         described["republished_from"] = target
@@ -134,7 +129,7 @@ def rollback(
 
 def promote(base: str, number: int, label: Label, *, serving_root: str | None = None) -> Ledger:
     """Gives `label` to version `number`, and returns the labels after that; see `push.promote`."""
-    _require_system(base)
+    objects.require_system(base)
     with _explained(base):
         whole, present, ledger = _look(base)
         _require_model(base, whole)
@@ -146,12 +141,12 @@ def promote(base: str, number: int, label: Label, *, serving_root: str | None = 
 
 def describe(base: str) -> list[VersionInfo]:
     """Returns the versions below `base`, lowest first; see `push.describe`."""
-    _require_system(base)
+    objects.require_system(base)
     with _explained(base):
         whole, present, ledger = _look(base)
         _require_model(base, whole)
         sizes: dict[int, int] = dict.fromkeys(present, 0)
-        for name, size in _listing(base).items():
+        for name, size in objects.listing(base).items():
             if (number := versions.number_of(name.partition("/")[0])) in sizes:
                 sizes[number] += size
         return [
@@ -167,16 +162,45 @@ def describe(base: str) -> list[VersionInfo]:
         ]
 
 
-def served(base: str) -> list[int]:
-    """Returns the complete version that is served, and before it those that were."""
+def served(base: str) -> dict[str, str]:
+    """Returns the URI of the version that is served, and then of those that were, with its digest.
+
+    Raises:
+        UsageError: Nothing here can read such URIs.
+        PipelineError: The file system failed.
+    """
+    objects.require_system(base)
     with _explained(base):
         whole, _, ledger = _look(base)
-        return ledger.served(whole)
+        digest = _digests(base)
+        return {f"{base}/{number}": digest(number) for number in ledger.served(whole)}
+
+
+def download(version: str, digest: str, folder: Path) -> None:
+    """Copies the files of a version into a local directory.
+
+    Args:
+        version: Its URI.
+        digest: As `served` returns it.
+        folder: An empty directory.
+
+    Raises:
+        DataError: They are not those that were pushed.
+        PipelineError: The file system failed.
+    """
+    with _explained(version):
+        objects.download(version, folder)
+    found = versions.digest(folder)
+    if found != digest and not digest.startswith(_NO_RECORD):
+        raise DataError(
+            f"{version}: is damaged: its files have the digest {found[:12]}, and those that were "
+            f"pushed {digest[:12]}; push again, or take another version"
+        )
 
 
 def _look(base: str) -> tuple[list[int], list[int], Ledger]:
     """Returns the complete versions, all numbers that have files, and the labels."""
-    listing = _listing(base)
+    listing = objects.listing(base)
     present, whole = set(), set()
     for name in listing:
         number = versions.number_of(name.partition("/")[0]) if "/" in name else None
@@ -187,7 +211,7 @@ def _look(base: str) -> tuple[list[int], list[int], Ledger]:
     ledger = Ledger(history=tuple(sorted(whole)))
     if labels.FILE in listing:
         path = f"{base}/{labels.FILE}"
-        ledger = labels.parse(_read(path).decode(errors="replace"), path)
+        ledger = labels.parse(objects.read(path).decode(errors="replace"), path)
     highest = max((number for number, _ in _claims(listing)), default=0)
     # A label never leads to a version that cannot be loaded.
     kept = replace(ledger.among(whole), highest=max(ledger.highest, highest, *present, 0))
@@ -203,7 +227,7 @@ def _claims(listing: Mapping[str, int]) -> list[tuple[int, str]]:
 def _number(base: str, digest: str) -> int:
     """Returns a version number that nobody else has, or the one that this model began with."""
     whole, _, ledger = _look(base)
-    claims = _claims(_listing(base))
+    claims = _claims(objects.listing(base))
     own = max((number for number, claimed in claims if claimed == digest), default=0)
     # Lower than a complete version it would not be served; and where two claimed, one lost.
     if own > max(whole, default=0) and sum(number == own for number, _ in claims) == 1:
@@ -211,8 +235,8 @@ def _number(base: str, digest: str) -> int:
     for attempt in range(100):
         number = ledger.next_number(_name(base))
         claim = f".claims/{number}.{digest}.{uuid.uuid4().hex}"
-        _write(f"{base}/{claim}", b"claimed\n")
-        rivals = {name: size for name, size in _listing(base).items() if name != claim}
+        objects.write(f"{base}/{claim}", b"claimed\n")
+        rivals = {name: size for name, size in objects.listing(base).items() if name != claim}
         _, present, _ = _look(base)
         if not any(n >= number for n in (*present, *(n for n, _ in _claims(rivals)))):
             return number
@@ -229,46 +253,46 @@ def _upload(
     record: Mapping[str, Any],
 ) -> None:
     """Writes what is not there yet, compares everything, and then writes `saved_model.pb`."""
-    sizes = _listing(version)
+    sizes = objects.listing(version)
     marker = f"{version}/{SAVED_MODEL}"
     if SAVED_MODEL in sizes:
-        _delete([marker])
+        objects.delete([marker])
     for name, expected in content.items():
         if name != SAVED_MODEL:
             _put((model / name).read_bytes, f"{version}/{name}", expected, sizes.get(name))
     if warmup.is_file():
         digest = files.sha256_file(warmup)
         _put(warmup.read_bytes, f"{version}/{WARMUP}", digest, sizes.get(WARMUP))
-    _write(f"{version}/{RECORD}", (json.dumps(record, indent=2) + "\n").encode())
+    objects.write(f"{version}/{RECORD}", (json.dumps(record, indent=2) + "\n").encode())
     graph = (model / SAVED_MODEL).read_bytes()
     if hashlib.sha256(graph).hexdigest() != content[SAVED_MODEL]:
         raise PipelineError(f"{model}: changed while it was uploaded to {version}; push again")
     try:
-        _write(marker, graph)
-        if _sha256(marker) != content[SAVED_MODEL]:
+        objects.write(marker, graph)
+        if objects.sha256(marker) != content[SAVED_MODEL]:
             raise PipelineError(f"{marker}: reads back as other bytes than were written")
     except BaseException:
         # Some file systems keep the part that was written, and a part would count.
         with contextlib.suppress(Exception):
-            _delete([marker])
+            objects.delete([marker])
         raise
 
 
 def _is_intact(version: str, model: Path, content: Mapping[str, str]) -> bool:
     """Whether all files are there, of the right sizes, and `saved_model.pb` has its bytes."""
-    sizes = _listing(version)
+    sizes = objects.listing(version)
     return (
         all(sizes.get(name) == (model / name).stat().st_size for name in content)
-        and _sha256(f"{version}/{SAVED_MODEL}") == content[SAVED_MODEL]
+        and objects.sha256(f"{version}/{SAVED_MODEL}") == content[SAVED_MODEL]
     )
 
 
 def _put(read: Any, uri: str, expected: str, size: int | None) -> None:
     """Writes a file unless it is there with these bytes, and reads it back."""
-    if size is not None and _sha256(uri) == expected:
+    if size is not None and objects.sha256(uri) == expected:
         return
-    _write(uri, read())
-    if (found := _sha256(uri)) != expected:
+    objects.write(uri, read())
+    if (found := objects.sha256(uri)) != expected:
         raise PipelineError(
             f"{uri}: reads back as other bytes than the model's (SHA-256 {found[:12]}, expected "
             f"{expected[:12]}); push again"
@@ -284,19 +308,19 @@ def _settle(
 ) -> tuple[int, ...]:
     """Writes labels and configuration, and then removes the versions that may go."""
     whole = _look(base)[0]
-    _write(f"{base}/{labels.FILE}", labels.as_text(ledger).encode())
+    objects.write(f"{base}/{labels.FILE}", labels.as_text(ledger).encode())
     _configure(base.rpartition("/")[0], serving_root)
     removed = ledger.removable(whole, keep_last)
-    listing = list(_listing(base)) if removed else []
+    listing = list(objects.listing(base)) if removed else []
     for number in removed:
         # The marker goes first: what is left without it is no version.
-        _delete([f"{base}/{number}/{SAVED_MODEL}"])
+        objects.delete([f"{base}/{number}/{SAVED_MODEL}"])
         rest = [name for name in listing if name.startswith(f"{number}/")]
-        _delete([f"{base}/{name}" for name in rest if name != f"{number}/{SAVED_MODEL}"])
-    for name in _listing(base):
+        objects.delete([f"{base}/{name}" for name in rest if name != f"{number}/{SAVED_MODEL}"])
+    for name in objects.listing(base):
         # Only the highest claim is needed: a number counts as taken by any that is not below it.
         if (claim := _CLAIM.fullmatch(name)) and int(claim[1]) < max(whole, default=0):
-            _delete([f"{base}/{name}"])
+            objects.delete([f"{base}/{name}"])
     if removed:
         _configure(base.rpartition("/")[0], serving_root)
     return tuple(removed)
@@ -304,7 +328,7 @@ def _settle(
 
 def _configure(destination: str, serving_root: str | None) -> None:
     """Writes TF Serving's configuration files for all models below `destination`."""
-    listing = _listing(destination)
+    listing = objects.listing(destination)
     models = {}
     for name in sorted({path.partition("/")[0] for path in listing if "/" in path}):
         whole, present, ledger = _look(f"{destination}/{name}")
@@ -312,26 +336,26 @@ def _configure(destination: str, serving_root: str | None) -> None:
             models[name] = (present, ledger)
     before = None
     if configs.MODELS in listing:
-        before = _read(f"{destination}/{configs.MODELS}").decode(errors="replace")
+        before = objects.read(f"{destination}/{configs.MODELS}").decode(errors="replace")
     # Servers that read an object store read it under its own name.
     text = configs.models_text(models, before, serving_root, new=destination)
     if text != before:
-        _write(f"{destination}/{configs.MODELS}", text.encode())
+        objects.write(f"{destination}/{configs.MODELS}", text.encode())
     for name, text in configs.once().items():
         if name not in listing:
-            _write(f"{destination}/{name}", text.encode())
+            objects.write(f"{destination}/{name}", text.encode())
 
 
 def _record(base: str, number: int) -> dict[str, Any]:
     path = f"{base}/{number}/{RECORD}"
-    if path not in _match(glob.escape(path)):
+    if not objects.is_file(path):
         return {}
-    return versions.parse_record(_read(path).decode(errors="replace"), path)
+    return versions.parse_record(objects.read(path).decode(errors="replace"), path)
 
 
 def _digests(base: str) -> Callable[[int], str]:
     # What somebody put there by hand has no record; its number has to do.
-    return lambda number: _record(base, number).get("digest", f"of {number}")
+    return lambda number: _record(base, number).get("digest", f"{_NO_RECORD} {number}")
 
 
 def _name(base: str) -> str:
@@ -343,74 +367,8 @@ def _require_model(base: str, whole: list[int]) -> None:
         raise UsageError(f"model {base!r}: no versions there; `push` makes the first")
 
 
-def _require_system(base: str) -> None:
-    scheme = base.partition("://")[0]
-    if not uris.has_system(scheme):
-        raise UsageError(f"{base!r}: Apache Beam has no file system for {scheme}://")
-
-
-@contextlib.contextmanager
-def _explained(base: str) -> Iterator[None]:
-    """Says what an error of a file system means for the destination."""
-    try:
-        yield
-    except PipelineError:
-        raise
-    # Every file system has errors of its own.
-    except Exception as error:
-        raise PipelineError(
-            f"{base}: {uris.one_line(error)}; what is complete there is untouched, and the same "
-            "command goes on where this one stopped"
-        ) from error
-
-
-def _match(pattern: str) -> dict[str, int]:
-    from apache_beam.io.filesystems import FileSystems
-
-    (found,) = FileSystems.match([pattern])
-    return {metadata.path: metadata.size_in_bytes for metadata in found.metadata_list}
-
-
-def _listing(folder: str) -> dict[str, int]:
-    """Returns the size of each file below `folder` by its path from there, sorted."""
-    prefix = f"{folder}/"
-    found = _match(f"{glob.escape(prefix)}**")
-    return {path[len(prefix) :]: size for path, size in sorted(found.items()) if path != prefix}
-
-
-def _opened(uri: str, create: bool = False) -> Any:
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
-
-    make = FileSystems.create if create else FileSystems.open
-    return make(uri, compression_type=CompressionTypes.UNCOMPRESSED)
-
-
-def _read(uri: str) -> bytes:
-    with _opened(uri) as file:
-        return b"".join(iter(lambda: file.read(_CHUNK), b""))
-
-
-def _sha256(uri: str) -> str:
-    digest = hashlib.sha256()
-    with _opened(uri) as file:
-        for chunk in iter(lambda: file.read(_CHUNK), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _write(uri: str, content: bytes) -> None:
-    with _opened(uri, create=True) as file:
-        file.write(content)
-
-
-def _delete(paths: list[str]) -> None:
-    from apache_beam.io.filesystems import FileSystems
-
-    for path in paths:
-        try:
-            FileSystems.delete([path])
-        # Each file system says in its own way that there is no such file.
-        except Exception:
-            if FileSystems.exists(path):
-                raise
+def _explained(base: str) -> contextlib.AbstractContextManager[None]:
+    return objects.explained(
+        base,
+        "what is complete there is untouched, and the same command goes on where this one stopped",
+    )

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.errors import DataError, UsageError
+from pipeline.errors import DataError, PipelineError, UsageError
 from pipeline.evaluation import baseline
 from pipeline.serving import push, remote, versions
 from tests.pipeline.serving import object_store
@@ -78,6 +78,22 @@ def test_what_was_altered_on_an_object_store_is_not_compared_with(store, model):
     store.objects[f"{URI}/1/saved_model.pb"] = b"another graph"
     known = baseline.find(URI, "another")
     with pytest.raises(DataError, match="its files have the digest"), baseline.local(known):
+        pass
+
+
+def test_an_object_that_stands_for_a_folder_is_no_file_of_the_model(store, model):
+    remote.push(model("a"), URI)
+    store.objects[f"{URI}/1/"] = store.objects[f"{URI}/1/variables/"] = b""
+    known = baseline.find(URI, "another")
+    with baseline.local(known) as folder:
+        assert versions.digest(folder) == versions.digest(model("a"))
+
+
+def test_an_object_store_that_fails_is_named_with_what_to_do(store, model):
+    remote.push(model("a"), URI)
+    known = baseline.find(URI, "another")
+    store.left = 1
+    with pytest.raises(PipelineError, match=r"/1: .*the network is gone"), baseline.local(known):
         pass
 
 
