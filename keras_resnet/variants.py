@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import fnmatch
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -123,6 +124,8 @@ def wide_resnet_config(depth: int, widen_factor: int) -> ResNetConfig:
     return _cifar(depth - 2, widths=widths, shortcut="B", **_V2)
 
 
+_FIELDS = tuple(field.name for field in dataclasses.fields(ResNetConfig))
+
 SPECS: dict[str, ResNetConfig] = {
     **{f"resnet{depth}": _imagenet(depth) for depth in _ALL_DEPTHS},
     **{f"resnet{depth}c": _imagenet(depth, **_C) for depth in (50, 101, 152)},
@@ -227,16 +230,23 @@ def create(name: str, **arguments: Any) -> keras.Model:
     keras_resnet.create("cifar_resnet20", shortcut="B", classes=100)
     ```
     """
-    fields = tuple(field.name for field in dataclasses.fields(ResNetConfig))
-    known = (*fields, *resnet_arguments())
+    known = (*_FIELDS, *resnet_arguments())
     for argument in arguments:
         if argument not in known:
             close = _suggestion(argument, known)
             raise TypeError(f"create() got an unexpected argument {argument!r}{close}")
-    changes = {key: value for key, value in arguments.items() if key in fields}
-    others = {key: value for key, value in arguments.items() if key not in fields}
-    config = dataclasses.replace(find_config(name), **changes)
-    return ResNet(config, name=name, **others)
+    others = {key: value for key, value in arguments.items() if key not in _FIELDS}
+    return ResNet(config_of(name, arguments), name=name, **others)
+
+
+def config_of(name: str, arguments: Mapping[str, Any]) -> ResNetConfig:
+    """The configuration of the network that `create` would build; other arguments do not matter.
+
+    Raises:
+        ValueError: If there is no network of this name, or a field is out of range.
+    """
+    changes = {key: value for key, value in arguments.items() if key in _FIELDS}
+    return dataclasses.replace(find_config(name), **changes)
 
 
 def _suggestion(name: str, names: Any) -> str:

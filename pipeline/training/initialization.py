@@ -9,13 +9,12 @@ from keras_resnet.weights import (
     DownloadError,
     WeightsRecord,
     cache_path,
-    default_record,
-    find_record,
     load_pretrained,
     resolve,
 )
 from pipeline.components.trainer import CUSTOM, Parameters
 from pipeline.errors import PipelineError, UsageError
+from pipeline.training import network
 from pipeline.training.preprocessing import Preprocessing
 
 
@@ -33,7 +32,7 @@ def prepare(model: keras.Model, parameters: Parameters, *, resumed: bool) -> Non
         PipelineError: They can be neither found nor downloaded.
     """
     if parameters.init_from is not None and not resumed:
-        source = _source(model, parameters)
+        source = _named(parameters)
         try:
             load_pretrained(model, source)
         except ValueError as error:
@@ -81,8 +80,7 @@ def _require_stages(name: str, parameters: Parameters) -> None:
 
 def check(model: keras.Model, parameters: Parameters) -> None:
     """Raises UsageError where `prepare` would, as far as it shows without a download."""
-    if parameters.init_from is not None:
-        _source(model, parameters)
+    _named(parameters)
     prepare(model, parameters, resumed=True)
     learning_rates(model, parameters)
 
@@ -92,13 +90,8 @@ def expected(parameters: Parameters) -> Preprocessing | None:
 
     None where the training begins at random, or with a file, which does not say.
     """
-    name = parameters.init_from
-    if name is None or CUSTOM in parameters.model or Path(name).is_file():
+    if not isinstance(record := _named(parameters), WeightsRecord):
         return None
-    try:
-        record = find_record(parameters.model if name == "imagenet" else name)
-    except ValueError as error:
-        raise UsageError(f"trainer.init_from {name!r}: {error}") from None
     images = record.images
     order = slice(None, None, -1 if images.channels == "bgr" else 1)
     height, width = parameters.image_size
@@ -113,11 +106,10 @@ def expected(parameters: Parameters) -> Preprocessing | None:
 
 def described(parameters: Parameters) -> str:
     """Returns in words what a training begins with, and what of it is frozen."""
-    name, frozen = parameters.init_from, parameters.freeze_stages
-    if name == "imagenet" and CUSTOM not in parameters.model:
-        record = default_record(parameters.model)
-        name = record.name if record else name
-    start = "random weights" if name is None else name
+    source, frozen = _named(parameters), parameters.freeze_stages
+    start = "random weights"
+    if source is not None:
+        start = source.name if isinstance(source, WeightsRecord) else str(source)
     if not frozen:
         return start
     stages = "stage 1" if frozen == 1 else f"stages 1 to {frozen}"
@@ -126,23 +118,25 @@ def described(parameters: Parameters) -> str:
 
 def whereabouts(parameters: Parameters) -> str:
     """Returns in words where the weights are that a training begins with."""
-    name = parameters.init_from
-    if name is None or Path(name).is_file():
+    if not isinstance(record := _named(parameters), WeightsRecord):
         return "as configured"
-    path = cache_path(find_record(parameters.model if name == "imagenet" else name))
+    path = cache_path(record)
     return f"in the cache, {path}" if path.is_file() else f"Trainer downloads them to {path}"
 
 
-def _source(model: keras.Model, parameters: Parameters) -> WeightsRecord | Path:
+def _named(parameters: Parameters) -> WeightsRecord | Path | None:
+    """Returns the record or the file that `init_from` names; None where there is no `init_from`."""
+    if parameters.init_from is None:
+        return None
+    said = f"trainer.init_from {parameters.init_from!r}"
     if CUSTOM in parameters.model:
         raise UsageError(
-            f"trainer.init_from {parameters.init_from!r}: {parameters.model} is built by its own "
-            "function; load its weights there"
+            f"{said}: {parameters.model} is built by its own function; load its weights there"
         )
     try:
-        return resolve(model.config, parameters.init_from)
+        return resolve(network.config(parameters), parameters.init_from)
     except ValueError as error:
-        raise UsageError(f"trainer.init_from {parameters.init_from!r}: {error}") from None
+        raise UsageError(f"{said}: {error}") from None
 
 
 def _hint(source: WeightsRecord | Path, parameters: Parameters) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 import keras_resnet
+from keras_resnet.variants import config_of
 from pipeline.components.trainer import CUSTOM, Parameters
 from pipeline.errors import UsageError
 
@@ -31,6 +32,15 @@ def build(
     if CUSTOM in parameters.model:
         return _custom(parameters, classes, precision)
     return _create(parameters, classes, None, precision, bn_synchronized)
+
+
+def config(parameters: Parameters) -> keras_resnet.ResNetConfig:
+    """Returns the configuration of the network that `build` returns, if it is of this project.
+
+    Raises:
+        ValueError: The name, or a field's value, is not allowed.
+    """
+    return config_of(parameters.model, _arguments(parameters))
 
 
 def served(parameters: Parameters, trained: keras.Model) -> keras.Model:

@@ -103,6 +103,21 @@ def test_what_the_weights_expect_of_their_input():
     assert expected("resnet18", None) is None
 
 
+def test_it_is_the_network_and_not_its_name_that_the_weights_are_of():
+    """ResNet-50 of keras.applications in other words: what its weights expect is what they get."""
+    theirs, ours = (
+        dataclasses.asdict(keras_resnet.SPECS[n]) for n in ("keras_resnet50", "resnet50")
+    )
+    changes = {name: value for name, value in theirs.items() if value != ours[name]}
+    named = Parameters(
+        **_TINY | {"model": "resnet50", "model_arguments": changes, "init_from": "imagenet"}
+    )
+    by_name = dataclasses.replace(named, model="keras_resnet50", model_arguments={})
+    assert initialization.expected(named) == initialization.expected(by_name)
+    assert initialization.described(named) == initialization.described(by_name)
+    assert initialization.whereabouts(named) == initialization.whereabouts(by_name)
+
+
 def test_weights_for_turned_channels_take_red_green_and_blue(file, monkeypatch):
     caffe = weights.find_record("keras/keras_resnet50.imagenet")
     monkeypatch.setattr(initialization, "resolve", lambda config, name: caffe)
@@ -161,7 +176,7 @@ def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
     name = "timm/resnet18.a1_in1k"
     model = keras_resnet.create("resnet18", input_shape=(32, 32, 3), kernel_initializer="zeros")
     with pytest.raises(PipelineError, match=r"put it there as .*resnet18\.a1_in1k\.safetensors"):
-        initialization.prepare(model, Parameters(**_TINY, init_from=name), resumed=False)
+        initialization.prepare(model, Parameters(model="resnet18", init_from=name), resumed=False)
 
 
 def test_a_file_of_another_network_says_which_one_is_asked_for(file):
