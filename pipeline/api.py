@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline import config as configuration
-from pipeline import quiet
+from pipeline import files, quiet
 from pipeline.errors import UsageError
 from pipeline.orchestration import graph, runner, selection
 from pipeline.orchestration.runner import Result
 from pipeline.orchestration.store import CANCELED, Store
-from pipeline.orchestration.view import Silent, View, messages, relative
+from pipeline.orchestration.view import Silent, View, messages
 from pipeline.sources import uris
 
 
@@ -147,7 +147,7 @@ def _report(executions: Store, number: int, view: View) -> None:
         logging.getLogger(__name__).debug("no report", exc_info=True)
         view.say(f"run {number} has no report: {type(error).__name__}: {error}")
     else:
-        view.say(f"run {number} is drawn in {relative(path)}")
+        view.say(f"run {number} is drawn in {files.relative(path)}")
 
 
 def attend(

@@ -134,6 +134,13 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def relative(path: Path) -> Path:
+    """Returns `path` relative to the working directory when it lies below it."""
+    # Not resolved: the interpreter of a virtual environment is a link to another one.
+    absolute = path.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
 def tree_listing(root: Path) -> dict[str, int]:
     """Returns the size in bytes of every file below `root`, keyed by its relative path, sorted."""
     return {

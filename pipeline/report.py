@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline import files
 from pipeline.api import RunResult
 from pipeline.components.evaluator import PAGE
-from pipeline.orchestration.view import format_seconds, relative
+from pipeline.orchestration.view import format_seconds
 
 
 def print_result(console: Console, result: RunResult, python: Path | None = None) -> None:
@@ -36,9 +37,9 @@ def print_result(console: Console, result: RunResult, python: Path | None = None
     python = python or Path(sys.executable)
     if "Evaluator" in result.components:
         page = result.components["Evaluator"].outputs["evaluation"].uri / PAGE
-        _line(console, f"How good it is, and where it errs, is drawn in {relative(page)}.")
+        _line(console, f"How good it is, and where it errs, is drawn in {files.relative(page)}.")
     if "Pusher" in result.components:
-        pushed = result.pushed if isinstance(result.pushed, str) else relative(result.pushed)
+        pushed = result.pushed if isinstance(result.pushed, str) else files.relative(result.pushed)
         _line(console, f"The model is in {pushed}. Next:")
         commands = next_commands(result, python)
     else:
@@ -65,7 +66,7 @@ def next_commands(result: RunResult, python: Path) -> list[tuple[str, str]]:
     )
     image = _quoted(mistakes[0]) if mistakes else "IMAGE"
     model = result.pushed.parent
-    below = relative(model)
+    below = files.relative(model)
     # Docker takes absolute paths alone.
     mounted = below if below.is_absolute() else Path("$PWD") / below
     volume = f'-v "{mounted}:/models/{model.name}"'
@@ -90,7 +91,7 @@ def look_at_data(result: RunResult, python: Path) -> tuple[str, str]:
 
 
 def _quoted(path: Path) -> str:
-    return shlex.quote(str(relative(path)))
+    return shlex.quote(str(files.relative(path)))
 
 
 def _line(console: Console, line: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline import files
 from pipeline.commands import telling
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def gc(
     for store in stores:
         collected = collection.collect(store, keep_runs, destination or (), dry_run)
         for path in collected.paths:
-            print(f"{'would remove' if dry_run else 'removed'} {telling.place(path)}")
+            print(f"{'would remove' if dry_run else 'removed'} {files.relative(path)}")
         total += collected.bytes
     print(f"{telling.size(total)} ({total:,} bytes) {'would be' if dry_run else 'are'} free")
 
@@ -154,7 +155,7 @@ def _facts(origin: "Origin") -> dict[str, str]:
 
 
 def _named(artifact: "Artifact") -> str:
-    return f"{telling.place(artifact.uri)}, {artifact.digest[:_DIGEST]}"
+    return f"{files.relative(artifact.uri)}, {artifact.digest[:_DIGEST]}"
 
 
 def _images(found: "Lineage") -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline import files
 from pipeline.commands import options, telling
 from pipeline.errors import UsageError
 
@@ -77,7 +78,7 @@ def runs(
     found = [(store.root.name, run) for store in stores for run in store.runs(last)]
     found = sorted(found, key=lambda pair: pair[1].started)[-last:]
     if json_:
-        print(json.dumps([_as_json(run) for _, run in found], indent=2))
+        print(json.dumps([_as_json(run) for _, run in found], indent=2, default=str))
         return
     rows = [("run", "started", "took", "state", "components", "result")]
     rows += [_row(folder, run) for folder, run in found]
@@ -115,7 +116,7 @@ def show(
 
         print(yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True), end="")
     elif json_:
-        print(json.dumps(_as_json(run), indent=2))
+        print(json.dumps(_as_json(run), indent=2, default=str))
     else:
         print("\n".join(_of_run(run)))
 
@@ -184,7 +185,7 @@ def _of_run(run: "Run") -> list[str]:
         if told := step.refusal or step.error.partition("\n")[0] or step.result:
             lines.append(f"  {'':{width}}    {told}")
         for artifact in step.outputs.values():
-            lines.append(f"  {'':{width}}    {telling.place(artifact.uri)}")
+            lines.append(f"  {'':{width}}    {files.relative(artifact.uri)}")
     return lines
 
 
@@ -215,7 +216,7 @@ def _of_execution(store: "Store", execution: "Execution") -> list[str]:
         lines.append(f"  error   {execution.error.partition(chr(10))[0]}")
     for kind, artifacts in (("read", execution.inputs), ("wrote", execution.outputs)):
         for key, artifact in artifacts.items():
-            lines.append(f"  {kind:5}   {key}: {telling.place(artifact.uri)}, {artifact.digest}")
+            lines.append(f"  {kind:5}   {key}: {files.relative(artifact.uri)}, {artifact.digest}")
     for kind in ("parameters", "external", "libraries"):
         values = flat(execution.dependencies.get(kind))
         lines += [f"  {name}: {shown(values, name)}" for name in values]
@@ -227,7 +228,7 @@ def _of_execution(store: "Store", execution: "Execution") -> list[str]:
 
 
 def _as_json(run: "Run") -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(run), default=str))
+    return asdict(run)
 
 
 def _dumped(execution: "Execution") -> str:

@@ -1,7 +1,6 @@
-"""How commands write times, sizes and places."""
+"""How commands write times and sizes."""
 
 import datetime
-from pathlib import Path
 
 
 def when(seconds: float) -> str:
@@ -17,9 +16,3 @@ def size(number: float) -> str:
             return f"{number:.3g} {unit}"
         number /= 1000
     return f"{number:.3g} GB"
-
-
-def place(path: Path) -> Path:
-    """Returns `path` relative to the working directory when it lies below it."""
-    absolute = path.absolute()
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute

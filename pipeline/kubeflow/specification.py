@@ -13,7 +13,6 @@ from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.kubeflow import step
 from pipeline.orchestration import graph
-from pipeline.orchestration.graph import Node
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
@@ -77,7 +76,7 @@ def write(
                 modules=modules,
                 directory=directory,
             )
-            task.after(*(tasks[name] for name in _before(node)))
+            task.after(*(tasks[name] for name in node.depends_on))
             task.set_caching_options(False)
             task.set_retry(_RETRIES, backoff_duration="30s")
             if claim is not None:
@@ -97,12 +96,6 @@ def name_of(name: str) -> str:
     """Returns a name as Kubernetes takes it: `ExampleGen` becomes `example-gen`."""
     hyphened = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
     return re.sub(r"[^a-z0-9]+", "-", hyphened).strip("-")
-
-
-def _before(node: Node) -> list[str]:
-    """Returns the names of the components that `node` waits for."""
-    read = (*node.inputs.values(), *node.history.values())
-    return sorted({*(source for source, _ in read), *node.after})
 
 
 def _named(component: Any, name: str) -> Any:

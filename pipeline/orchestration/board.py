@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pipeline.errors import Stopped
 from pipeline.orchestration import turns
 from pipeline.orchestration.graph import Node
-from pipeline.orchestration.selection import depends_on
 
 # What still runs when a run is stopped may take so long to end.
 _PATIENCE = 20.0
@@ -51,7 +50,7 @@ class Board:
         """Names of nodes that never ran, each with those whose failures it depends on."""
         blamed: dict[str, set[str]] = {name: {name} for name in self.errors}
         for node in self._waiting:
-            causes = [blamed[name] for name in depends_on(node) if name in blamed]
+            causes = [blamed[name] for name in node.depends_on if name in blamed]
             blamed[node.name] = set().union(*causes)
         return {node.name: blamed[node.name] for node in self._waiting}
 
@@ -139,15 +138,15 @@ class Board:
     def _choose(self, first: bool) -> Node | None:
         """Returns the node that this thread should run now."""
         ready = self._ready()
-        # What only the first thread may run goes first, and an idle one gets the first of all.
-        mine = [node for node in ready if _wants_signals(node)]
+        # What saves what it has when it is asked to stop gets the signals: it goes first, and an idle one gets the first of all.
+        mine = [node for node in ready if node.resumable]
         if first:
             return next(iter((*mine, *ready)), None)
         left = [node for node in ready if node not in mine]
         return next(iter(left[1:] if self._first_idle and not mine else left), None)
 
     def _ready(self) -> list[Node]:
-        return [node for node in self._waiting if self._done.issuperset(depends_on(node))]
+        return [node for node in self._waiting if self._done.issuperset(node.depends_on)]
 
     def _settle(self, node: Node, error: Exception | None, well: bool = False) -> None:
         with self._changed:
@@ -170,8 +169,3 @@ class Board:
         end = time.monotonic() + _PATIENCE
         for helper in helpers:
             helper.join(max(0.0, end - time.monotonic()))
-
-
-def _wants_signals(node: Node) -> bool:
-    """Whether a component saves what it has when it is asked to stop."""
-    return getattr(node.module, "RESUMABLE", False)

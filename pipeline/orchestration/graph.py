@@ -42,6 +42,22 @@ class Node:
     after: tuple[str, ...] = ()
     history: dict[str, tuple[str, str]] = field(default_factory=dict)
 
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """The names of the nodes that have to end well before this one begins."""
+        sources = (source for source, _ in (*self.inputs.values(), *self.history.values()))
+        return tuple(dict.fromkeys((*sources, *self.after)))
+
+    @property
+    def resumable(self) -> bool:
+        """Whether an execution goes on where a killed one was, and workers may share it."""
+        return getattr(self.module, "RESUMABLE", False)
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether an earlier execution of the same stands for a new one."""
+        return getattr(self.module, "CACHEABLE", True)
+
 
 def build(config: RunConfig) -> list[Node]:
     """Returns the nodes of the run that `config` describes, each behind those it depends on.
@@ -107,11 +123,5 @@ def _evaluator(config: RunConfig) -> evaluator.Parameters:
 def order(nodes: tuple[Node, ...]) -> list[Node]:
     """Returns `nodes` such that each stands behind those it depends on."""
     by_name = {node.name: node for node in nodes}
-    graph = {
-        node.name: [
-            *(source for source, _ in (*node.inputs.values(), *node.history.values())),
-            *node.after,
-        ]
-        for node in nodes
-    }
+    graph = {node.name: node.depends_on for node in nodes}
     return [by_name[name] for name in graphlib.TopologicalSorter(graph).static_order()]

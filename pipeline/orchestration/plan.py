@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.orchestration import fingerprint, step, why
 from pipeline.orchestration.graph import Node
-from pipeline.orchestration.selection import Selection, depends_on
+from pipeline.orchestration.selection import Selection
 from pipeline.orchestration.step import Result
 from pipeline.orchestration.store import Store
 
@@ -51,29 +51,29 @@ def _planned(
     node: Node, chosen: Selection, name: str, executions: Store, known: dict[str, Result]
 ) -> Planned:
     """Returns what would be done with one node, whose result becomes known if it is unchanged."""
-    before = why.last(executions, node.name)
+    before = executions.last_used(node.name)
     if node.name in chosen.forced:
         return Planned(node.name, RUN, (f"{chosen.said} was given",))
-    if awaited := [source for source in depends_on(node) if source not in known]:
+    if awaited := [source for source in node.depends_on if source not in known]:
         own = step.own_dependencies(node)
         if before is None:
             return Planned(node.name, RUN, ("it never ended well here",))
         kept = {key: value for key, value in before.dependencies.items() if key in own}
         if lines := why.changes(executions, kept, own):
             return Planned(node.name, RUN, tuple(lines))
-        if not step.cacheable(node):
+        if not node.cacheable:
             return Planned(node.name, RUN, ("it runs each time: it works outside the store",))
         return Planned(node.name, OPEN, (f"runs if {' or '.join(awaited)} gives something else",))
     inputs = step.inputs_of(node, executions, known)
     dependencies = step.dependencies_of(node, name, inputs)
     key = fingerprint.digest(dependencies)
     found = executions.find(node.name, key)
-    if found and (step.cacheable(node) or node.name in chosen.required):
+    if found and (node.cacheable or node.name in chosen.required):
         known[node.name] = step.result_of(found, cached=True)
         return Planned(node.name, UNCHANGED, (f"as in {why.name_of(found)}",))
     if before is None:
         return Planned(node.name, RUN, ("it never ended well here",))
-    if not step.cacheable(node):
+    if not node.cacheable:
         return Planned(node.name, RUN, ("it runs each time: it works outside the store",))
     if before.key == key:
         return Planned(node.name, RUN, tuple(why.stale(before)))

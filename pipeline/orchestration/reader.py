@@ -71,7 +71,7 @@ class Reader:
         """
         for execution in self.with_key(component, key):
             # A refusal may have had a passing cause; whoever runs again wants to know anew.
-            if execution.outcome.refusal is None and stands(execution):
+            if execution.outcome.refusal is None and all(map(stands, execution.outputs.values())):
                 return execution
         return None
 
@@ -150,7 +150,7 @@ class Reader:
             ).fetchall()
             for (number,) in numbers:
                 artifact = rows.artifacts(connection, self.root, [number])[number]
-                if _stands(artifact):
+                if stands(artifact):
                     return artifact
         return None
 
@@ -219,12 +219,8 @@ class Reader:
             return [number for (number,) in connection.execute(query, values)]
 
 
-def stands(execution: Execution) -> bool:
-    """Whether the files of all outputs are there, of the sizes that they had."""
-    return all(_stands(artifact) for artifact in execution.outputs.values())
-
-
-def _stands(artifact: Artifact) -> bool:
+def stands(artifact: Artifact) -> bool:
+    """Whether the files of an artifact are there, of the sizes that they had."""
     return files.tree_listing(artifact.uri) == artifact.listing
 
 

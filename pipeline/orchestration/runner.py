@@ -1,7 +1,6 @@
 """Runs the nodes of a graph, taking from the store what has not changed."""
 
 import contextlib
-import os
 import signal
 import tempfile
 import threading
@@ -12,13 +11,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipeline import files
+from pipeline import files, machine
 from pipeline.errors import PipelineError, Stopped, UsageError, UsageErrors
 from pipeline.orchestration import fingerprint, provenance, step, store
 from pipeline.orchestration.artifact import Artifact, Context
 from pipeline.orchestration.board import Board
 from pipeline.orchestration.graph import Node
-from pipeline.orchestration.selection import Selection, depends_on, independent
+from pipeline.orchestration.selection import Selection, independent
 from pipeline.orchestration.step import Job, Result
 from pipeline.orchestration.view import View
 
@@ -82,13 +81,14 @@ def execute(
     executions = store.Store(root)
     given = _required(chosen, Job(name, executions, view))
     _check(chosen.nodes, executions)
-    graph = [(node.name, depends_on(node)) for node in chosen.nodes]
+    graph = [(node.name, node.depends_on) for node in chosen.nodes]
     run = executions.begin_run(name, graph, options.config, options.command, provenance.commit())
     state, error = store.FAILED, ""
     try:
         with _terminable():
-            job = _job(chosen, name, executions, view, workers, options, run)
-            results = _run(chosen, given, job, options.max_parallel or _at_once())
+            at_once = options.max_parallel or min(_MOST_AT_ONCE, machine.cores().usable)
+            job = _job(chosen, name, executions, view, workers, options, run, at_once)
+            results = _run(chosen, given, job, at_once)
         state = store.COMPLETE
     except _TerminatedError:
         state, error = store.CANCELED, "stopped by SIGTERM"
@@ -125,11 +125,11 @@ def _job(
     workers: int,
     options: Options,
     run: int,
+    at_once: int,
 ) -> Job:
     retries = options.retries
     if isinstance(retries, int):
         retries = {node.name: retries for node in chosen.nodes}
-    at_once = (options.max_parallel or _at_once()) > 1
     return Job(
         name=name,
         executions=executions,
@@ -138,7 +138,9 @@ def _job(
         run=run,
         retries=retries,
         forced=chosen.forced,
-        crowded=frozenset(n.name for n in chosen.nodes if at_once and independent(n, chosen.nodes)),
+        crowded=frozenset(
+            node.name for node in chosen.nodes if at_once > 1 and independent(node, chosen.nodes)
+        ),
     )
 
 
@@ -192,10 +194,6 @@ def _failure(board: Board) -> PipelineError:
     return failure
 
 
-def _at_once() -> int:
-    return min(_MOST_AT_ONCE, os.cpu_count() or 1)
-
-
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
     """Lets SIGTERM end the block as Ctrl-C does, where nobody else has a use for it."""
@@ -229,8 +227,7 @@ def _check(nodes: Sequence[Node], executions: store.Store) -> None:
     for node in nodes:
         check = getattr(node.module, "check", None)
         if check is not None and not (
-            step.cacheable(node)
-            and executions.completed_with(node.name, step.own_dependencies(node))
+            node.cacheable and executions.completed_with(node.name, step.own_dependencies(node))
         ):
             try:
                 check(node.parameters)
@@ -251,7 +248,7 @@ def _required(chosen: Selection, job: Job) -> dict[str, store.Execution]:
     found: dict[str, store.Execution] = {}
     missing: dict[str, str] = {}
     for node in chosen.nodes:
-        if node.name not in chosen.required or not found.keys() >= set(depends_on(node)):
+        if node.name not in chosen.required or not found.keys() >= set(node.depends_on):
             continue
         results = {name: step.result_of(execution) for name, execution in found.items()}
         inputs = step.inputs_of(node, job.executions, results)
@@ -293,7 +290,7 @@ def attend(nodes: Sequence[Node], name: str, root: Path, view: View, workers: in
     for node in nodes:
         inputs = step.inputs_of(node, executions, results)
         key = fingerprint.digest(step.dependencies_of(node, name, inputs))
-        if step.resumable(node):
+        if node.resumable:
             view.started(node.name)
             state = executions.state(node.name, key)
             context = Context(name, view.progress(node.name), view.say, workers, state)
@@ -328,4 +325,4 @@ def _attend_node(
 
 def _earlier(node: Node, key: str, executions: store.Store) -> store.Execution | None:
     """Returns an earlier execution of the same, or None."""
-    return executions.find(node.name, key) if step.cacheable(node) else None
+    return executions.find(node.name, key) if node.cacheable else None

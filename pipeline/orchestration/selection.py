@@ -24,12 +24,6 @@ class Selection:
     said: str = ""
 
 
-def depends_on(node: Node) -> tuple[str, ...]:
-    """Returns the names of the nodes that have to end well before `node` begins."""
-    sources = (source for source, _ in (*node.inputs.values(), *node.history.values()))
-    return tuple(dict.fromkeys((*sources, *node.after)))
-
-
 def select(
     nodes: Iterable[Node],
     from_: str | None = None,
@@ -96,5 +90,5 @@ def _needed(by_name: dict[str, Node], ends: Iterable[str]) -> set[str]:
         name = pending.pop()
         if name not in needed:
             needed.add(name)
-            pending += depends_on(by_name[name])
+            pending += by_name[name].depends_on
     return needed

@@ -108,7 +108,7 @@ def _attempt(node: Node, inputs: dict[str, Artifact], job: Job) -> Result:
     executions = job.executions
     dependencies = dependencies_of(node, job.name, inputs)
     key = fingerprint.digest(dependencies)
-    is_reusable = cacheable(node) and node.name not in job.forced
+    is_reusable = node.cacheable and node.name not in job.forced
     if is_reusable and (earlier := reuse(executions.find(node.name, key), job)):
         return earlier
     context = Context(
@@ -119,7 +119,7 @@ def _attempt(node: Node, inputs: dict[str, Artifact], job: Job) -> Result:
         executions.state(node.name, key),
         dependencies["external"],
     )
-    if not resumable(node):
+    if not node.resumable:
         return result_of(_run(node, inputs, key, dependencies, job, context))
 
     def wait() -> None:
@@ -228,16 +228,6 @@ def inputs_of(
         if earlier := executions.previous_span(source, output, current):
             inputs[key] = earlier
     return inputs
-
-
-def resumable(node: Node) -> bool:
-    """Whether an execution goes on where a killed one was, and workers may share it."""
-    return getattr(node.module, "RESUMABLE", False)
-
-
-def cacheable(node: Node) -> bool:
-    """Whether an earlier execution of the same stands for a new one."""
-    return getattr(node.module, "CACHEABLE", True)
 
 
 def _require_unchanged(artifact: Artifact, source: str) -> None:

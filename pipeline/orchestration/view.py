@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console, Group
@@ -110,13 +109,6 @@ def format_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02} s"
     return f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def relative(path: Path) -> Path:
-    """Returns `path` relative to the working directory when it lies below it."""
-    # Not resolved: the interpreter of a virtual environment is a link to another one.
-    absolute = path.absolute()
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
 
 
 class Remaining:

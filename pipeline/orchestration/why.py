@@ -4,7 +4,6 @@ import datetime
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline import files
 from pipeline.orchestration.history import Execution
 from pipeline.orchestration.reader import Reader, stands
 
@@ -12,11 +11,6 @@ _SHOWN = 12
 _LONGEST = 60
 _SHORT = 12
 _INDENT = "  "
-
-
-def last(executions: Reader, component: str) -> Execution | None:
-    """Returns the execution that a component is compared with: the one that was used last."""
-    return executions.last_used(component)
 
 
 def name_of(execution: Execution) -> str:
@@ -66,10 +60,9 @@ def stale(execution: Execution) -> Iterator[str]:
     """Yields why an execution that depends on the same is not used again."""
     if execution.outcome is not None and execution.outcome.refusal is not None:
         yield f"nothing changed, but it refused, and is asked anew: {execution.outcome.refusal}"
-    elif not stands(execution):
-        for artifact in execution.outputs.values():
-            if files.tree_listing(artifact.uri) != artifact.listing:
-                yield f"nothing changed, but {artifact.uri} is gone, or was altered"
+    for artifact in execution.outputs.values():
+        if not stands(artifact):
+            yield f"nothing changed, but {artifact.uri} is gone, or was altered"
 
 
 def _of_inputs(
