@@ -15,7 +15,7 @@ from keras_resnet.layers.dropout import Dropout
 from keras_resnet.layers.residual_block import ResidualBlock
 from keras_resnet.layers.stem import Stem, stem_strides
 from keras_resnet.layers.stochastic_depth import SCHEDULES
-from keras_resnet.model import ResNetModel
+from keras_resnet.model import ResNetModel, head_dtype
 from keras_resnet.weights.pretrained import load_pretrained
 
 
@@ -164,12 +164,11 @@ def network_parts(
         pool = pools["avg" if include_top else pooling]
         yield Part(pool, "pool", {"data_format": data_format, "dtype": policy})
     if include_top:
-        # A softmax in half precision loses small probabilities, and sums over classes suffer.
-        head_dtype = "float32" if policy.compute_dtype in ("float16", "bfloat16") else policy
+        dtype = head_dtype(policy)
         if config.dropout_rate:
-            dropout = {"rate": config.dropout_rate, "seed": seed, "dtype": head_dtype}
+            dropout = {"rate": config.dropout_rate, "seed": seed, "dtype": dtype}
             yield Part(Dropout, "dropout", dropout)
-        classifier = {"units": classes, "activation": classifier_activation, "dtype": head_dtype}
+        classifier = {"units": classes, "activation": classifier_activation, "dtype": dtype}
         yield Part(keras.layers.Dense, "classifier", classifier)
 
 

@@ -10,12 +10,12 @@ from keras_resnet._validation import check_choice, check_flag, check_integer, ch
 from keras_resnet.layers._unit import ResidualUnit
 from keras_resnet.layers.dropout import Dropout
 from keras_resnet.layers.stem import Stem
-from keras_resnet.model import ResNetModel
+from keras_resnet.model import ResNetModel, head_dtype, stem_and_blocks
 from keras_resnet.recipes.optimizers import LAMB, SGD, AdamW
 from keras_resnet.weights.torch_names import block_position, numbered_sublayers
 
-# The layers behind the stages; the last one is new, the first two belong to pre-activation nets.
-_HEAD = ("head_bn", "head_activation", "pool", "dropout", "classifier")
+# What stays of the layers behind the stages; the first two belong to pre-activation networks.
+_HEAD = ("head_bn", "head_activation", "pool")
 
 
 def prepare_finetuning(
@@ -114,25 +114,14 @@ def _batch_norms(layer: keras.Layer) -> Iterator[keras.Layer]:
 
 
 def _stages(model: keras.Model) -> int:
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            "`model` must be a network of keras_resnet, such as `keras_resnet.ResNet50(...)`. "
-            f"Received: model={model!r}"
-        )
-    blocks = [layer for layer in model.layers if isinstance(layer, ResidualUnit)]
-    stems = [layer for layer in model.layers if isinstance(layer, Stem)]
-    if not blocks or len(stems) != 1:
-        raise ValueError(
-            "`model` must be a network of keras_resnet, one stem followed by blocks. "
-            f"Received: model {model.name!r} with {len(stems)} stems and {len(blocks)} blocks"
-        )
+    _, blocks = stem_and_blocks(model)
     return max(block_position(block)[0] for block in blocks)
 
 
 def _with_classifier(
     model: keras.Model, classes: int, dropout_rate: float, activation: Any
 ) -> ResNetModel:
-    last = [layer for layer in model.layers if layer.name in _HEAD[:3]] or [
+    last = [layer for layer in model.layers if layer.name in _HEAD] or [
         layer for layer in model.layers if isinstance(layer, ResidualUnit)
     ]
     x, layer = last[-1].output, last[-1]
@@ -140,12 +129,10 @@ def _with_classifier(
         x = keras.layers.GlobalAveragePooling2D(
             data_format=getattr(layer, "data_format", None), name="pool", dtype=layer.dtype_policy
         )(x)
-    # As in the factory: a softmax in half precision loses small probabilities.
-    policy = layer.dtype_policy
-    head_dtype = "float32" if policy.compute_dtype in ("float16", "bfloat16") else policy
+    dtype = head_dtype(layer.dtype_policy)
     if dropout_rate:
-        x = Dropout(dropout_rate, dtype=head_dtype, name="dropout")(x)
-    x = keras.layers.Dense(classes, activation=activation, dtype=head_dtype, name="classifier")(x)
+        x = Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
+    x = keras.layers.Dense(classes, activation=activation, dtype=dtype, name="classifier")(x)
     return ResNetModel(model.inputs, x, name=model.name, config=getattr(model, "config", None))
 
 

@@ -72,6 +72,27 @@ def features(model: keras.Model) -> dict[str, Any]:
     pyramid(images)["C3"]  # (N, H / 8, W / 8, 512)
     ```
     """
+    stem, blocks = stem_and_blocks(model)
+    strides = stem.strides
+    outputs = {}
+    for block in blocks:
+        strides *= block.strides
+        outputs[f"C{round(math.log2(strides * block.dilation))}"] = block.output
+    return outputs
+
+
+def stem_and_blocks(model: keras.Model) -> tuple[Stem, list[ResidualUnit]]:
+    """The stem and the blocks of a network, in order.
+
+    Raises:
+        TypeError: If it is no model.
+        ValueError: If it has not one stem of this package, followed by blocks.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "`model` must be a network of keras_resnet, such as `keras_resnet.ResNet50(...)`. "
+            f"Received: model={model!r}"
+        )
     stems = [layer for layer in model.layers if isinstance(layer, Stem)]
     blocks = [layer for layer in model.layers if isinstance(layer, ResidualUnit)]
     if len(stems) != 1 or not blocks:
@@ -79,9 +100,12 @@ def features(model: keras.Model) -> dict[str, Any]:
             "`model` must be a network of keras_resnet, one stem followed by blocks. "
             f"Received: model {model.name!r} with {len(stems)} stems and {len(blocks)} blocks"
         )
-    strides = stems[0].strides
-    outputs = {}
-    for block in blocks:
-        strides *= block.strides
-        outputs[f"C{round(math.log2(strides * block.dilation))}"] = block.output
-    return outputs
+    return stems[0], blocks
+
+
+def head_dtype(policy: keras.DTypePolicy) -> keras.DTypePolicy | str:
+    """The dtype of the classifier in a network of this policy.
+
+    A softmax in half precision loses small probabilities, and sums over classes suffer.
+    """
+    return "float32" if policy.compute_dtype in ("float16", "bfloat16") else policy
