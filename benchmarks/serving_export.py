@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_resnet
+from pipeline import files
 from pipeline.serving import export
 from pipeline.serving.network import Network
 from pipeline.training.preprocessing import Preprocessing
@@ -49,7 +50,7 @@ def save_as_trained(model: keras.Model, preprocessing: Preprocessing, folder: Pa
 
 def size_of(folder: Path) -> float:
     """Returns the size of a directory in MiB."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+    return sum(files.tree_listing(folder).values()) / 2**20
 
 
 def measured(ask: Callable, images: tf.Tensor, requests: int) -> tuple[float, float]:

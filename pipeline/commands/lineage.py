@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline import files
-from pipeline.commands import telling
+from pipeline import files, telling
 
 if TYPE_CHECKING:
     from pipeline.orchestration.lineage import Lineage, Origin

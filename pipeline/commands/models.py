@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.commands import telling
+from pipeline import telling
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:

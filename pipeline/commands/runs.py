@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline import files
-from pipeline.commands import options, telling
+from pipeline import files, telling
+from pipeline.commands import options
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """Why a component runs again: what changed since its last execution, and where that comes from."""
 
-import datetime
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline import telling
 from pipeline.orchestration.history import Execution
 from pipeline.orchestration.reader import Reader, stands
 
@@ -15,8 +15,7 @@ _INDENT = "  "
 
 def name_of(execution: Execution) -> str:
     """Returns what a person calls an execution."""
-    time = datetime.datetime.fromtimestamp(execution.started, datetime.UTC)
-    return f"execution {execution.id} of {time:%Y-%m-%d %H:%M:%S} UTC"
+    return f"execution {execution.id} of {telling.when(execution.started)}"
 
 
 def changes(

@@ -1,7 +1,6 @@
 """One page about a run: its graph, its data, the training, the evaluation, and the model card."""
 
 import base64
-import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from pipeline import files
+from pipeline import files, telling
 from pipeline.errors import PipelineError
 from pipeline.evaluation import metrics
 from pipeline.orchestration.artifact import Artifact
@@ -158,7 +157,7 @@ def render(store: Store, run: Run, fetch: Fetch | None = None) -> str:
         word=_WORDS.get(state, state.lower()),
         headline=_headline(found, card),
         troubles=[row for row in rows if row.reason and row.state != COMPLETE],
-        started=_time(run.started),
+        started=telling.when(run.started),
         rows=rows,
         by_name={row.step.component: row for row in rows},
         drawings=_drawings(run),
@@ -337,8 +336,3 @@ def _libraries(store: Store, run: Run) -> dict[str, str]:
 
 def _png(encoded: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(encoded).decode()}"
-
-
-def _time(seconds: float) -> str:
-    time = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -45,17 +45,12 @@ def of(model: keras.Model) -> Network:
     Its variables become constants, which TensorFlow can prepare once and for all, and its batch
     norms go into the convolutions before them.
     """
-    embedding = penultimate(model)
-    notices = []
-    outputs = {"probabilities": model.outputs[0]}
-    if embedding is None:
+    inner, notices = with_features(model), []
+    if not (has_features := "features" in inner.output):
         notices.append(
             f"export: {model.name!r} does not end in a dense layer that can be told apart; the "
             "signature 'features' is left out"
         )
-    else:
-        outputs["features"] = embedding
-    inner = keras.Model(model.inputs[0], outputs)
     shape = (None, *model.inputs[0].shape[1:])
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
@@ -74,7 +69,7 @@ def of(model: keras.Model) -> Network:
                 f"export: {folded.folded} batch norms are folded into the convolutions before "
                 f"them; {folded.left} do not follow one, or not alone, and are left"
             )
-    return Network(call, variables, embedding is not None, tuple(notices))
+    return Network(call, variables, has_features, tuple(notices))
 
 
 def _why_not_frozen(function: ConcreteFunction, variables: Sequence[tf.Variable]) -> str | None:
@@ -113,6 +108,14 @@ def _frozen(function: ConcreteFunction) -> tuple[Callable[[tf.Tensor], Outputs],
         return dict(zip(names, found, strict=True))
 
     return call, folded
+
+
+def with_features(model: keras.Model) -> keras.Model:
+    """Returns the model with its outputs by name: `probabilities`, and `features` if it has any."""
+    outputs = {"probabilities": model.outputs[0]}
+    if (embedding := penultimate(model)) is not None:
+        outputs["features"] = embedding
+    return keras.Model(model.inputs[0], outputs)
 
 
 def penultimate(model: keras.Model) -> keras.KerasTensor | None:

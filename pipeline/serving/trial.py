@@ -71,23 +71,19 @@ def expected(model: Artifact, images: Sequence[bytes]) -> Expected:
     Raises:
         DataError: The Keras model cannot be loaded.
     """
-    from pipeline.serving.network import penultimate
+    from pipeline.serving.network import with_features
     from pipeline.training import preprocessing
 
     # A GPU may multiply with fewer digits than are compared.
     with tf.device("/CPU:0"):
-        network = _load(model)
+        network = with_features(_load(model))
         wanted = preprocessing.Preprocessing(**model.properties["preprocessing"])
-        outputs = {"probabilities": network.outputs[0]}
-        if (embedding := penultimate(network)) is not None:
-            outputs["features"] = embedding
-        inner = keras.Model(network.inputs[0], outputs)
         parts = [
-            inner(preprocessing.preprocess(tf.constant(images[start : start + _BATCH]), wanted))
+            network(preprocessing.preprocess(tf.constant(images[start : start + _BATCH]), wanted))
             for start in range(0, len(images), _BATCH)
         ]
         pixels = [preprocessing.decode(tf.constant(image)).numpy() for image in images]
-    found = {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+    found = {name: np.concatenate([part[name] for part in parts]) for name in network.output}
     return Expected(found["probabilities"], found.get("features"), pixels)
 
 

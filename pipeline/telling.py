@@ -1,4 +1,4 @@
-"""How commands write times and sizes."""
+"""How times and sizes are written."""
 
 import datetime
 
