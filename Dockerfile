@@ -18,14 +18,14 @@ FROM python:3.12-slim-bookworm AS worker
 # Trained weights are kept where any user may write, as Compose may name another one; and so is
 # matplotlib's cache.
 RUN useradd --create-home --uid 1000 worker \
-    && install --directory --mode 1777 /var/cache/keras \
+    && install --directory --mode 1777 /var/cache/keras /var/cache/matplotlib \
     && install --directory --owner worker --group worker \
         /srv/pipeline /srv/pipeline/data /srv/pipeline/runs /srv/pipeline/saved_models
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     KERAS_HOME=/var/cache/keras \
-    MPLCONFIGDIR=/var/tmp/matplotlib \
+    MPLCONFIGDIR=/var/cache/matplotlib \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER worker

@@ -44,7 +44,7 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info
 
 $(TEST_READY): setup.cfg pyproject.toml
-	$(call install,pipeline$(COMMA)serving$(COMMA)kfp$(COMMA)test,$(TEST_READY) $(RUN_READY))
+	$(call install,pipeline$(COMMA)kfp$(COMMA)test,$(TEST_READY) $(RUN_READY))
 
 $(RUN_READY): setup.cfg pyproject.toml
 	$(call install,pipeline,$(RUN_READY))

@@ -23,6 +23,9 @@ _BROWSER = "chromium"
 
 def draw() -> None:
     """Runs the main job from nothing; keeps what stands in the terminal at its end, and its page."""
+    browser = shutil.which(_BROWSER)
+    if browser is None:
+        raise SystemExit(f"{_BROWSER}: not on PATH; install it, the report is photographed by it")
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         chosen = config.load("digits")
         names = [node.name for node in graph.build(chosen)]
@@ -34,15 +37,12 @@ def draw() -> None:
         report.print_result(console, result, python=Path(".venv/bin/python"))
         _IMAGES.mkdir(exist_ok=True)
         console.save_svg(str(_IMAGES / "run.svg"), title="make run")
-        _photograph(Path("runs/digits/reports/1.html"), _IMAGES / "report.png")
+        _photograph(browser, Path("runs/digits/reports/1.html"), _IMAGES / "report.png")
 
 
-def _photograph(page: Path, picture: Path) -> None:
+def _photograph(browser: str, page: Path, picture: Path) -> None:
     """Keeps what a window of the browser shows of a page."""
-    program = shutil.which(_BROWSER)
-    if program is None:
-        raise SystemExit(f"{_BROWSER}: not on PATH; {picture.name} stays as it was")
-    command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     command += ["--disable-background-networking", "--hide-scrollbars", "--user-data-dir=browser"]
     command += [f"--window-size={_WINDOW[0]},{_WINDOW[1]}", f"--screenshot={picture}"]
     subprocess.run(
