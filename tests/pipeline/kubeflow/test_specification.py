@@ -127,8 +127,26 @@ def test_without_a_claim_there_is_nothing_of_the_platform(configured, tmp_path):
     assert len(compiled(configured, tmp_path / "kfp.yaml", claim=None)) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_kubeflows_local_runner_runs_the_file_from_images_to_a_pushed_model(configured, tmp_path):
+    _run_locally(configured, tmp_path)
+    assert (tmp_path / "saved_models" / "tiny" / "1" / "saved_model.pb").is_file()
+
+
+@pytest.mark.slow
+def test_kubeflows_local_runner_runs_a_component_of_ones_own_on_what_another_wrote(
+    configured, tmp_path, monkeypatch
+):
+    whole = graph.build
+    wanted = ("ExampleGen", "OwnReport")
+    monkeypatch.setattr(
+        graph, "build", lambda chosen: [node for node in whole(chosen) if node.name in wanted]
+    )
+    _run_locally(configured, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "runs" / "tiny").glob("[A-Z]*")) == [*wanted]
+
+
+def _run_locally(configured, tmp_path):
     compiled(configured, tmp_path / "kfp.yaml")
     program = f"""
 from kfp import components, local
@@ -142,4 +160,3 @@ components.load_component_from_file({str(tmp_path / "kfp.yaml")!r})(directory={s
     assert done.returncode == 0, done.stdout + done.stderr
     (written,) = (tmp_path / "runs" / "tiny" / "OwnReport" / "report").glob("*/report.txt")
     assert written.read_text() == "from the helper"
-    assert (tmp_path / "saved_models" / "tiny" / "1" / "saved_model.pb").is_file()

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections import Counter
 
@@ -324,26 +325,50 @@ def _per_class(source):
     return Counter((reference.split, reference.text) for reference, _ in found)
 
 
-@pytest.mark.slow
-def test_cifar10_is_prepared_from_files_put_there_by_hand(data_dir, real_images, tmp_path):
-    folder = real_images / "cifar10"
-    subprocess.run([sys.executable, folder / "rebuild.py", tmp_path], check=True)
-    source = sources.open_source("tfds:cifar10", tfds_data_dir=data_dir, tfds_manual_dir=tmp_path)
-    assert source.classes == _CIFAR
+@pytest.mark.exhaustive
+def test_the_whole_of_cifar10_is_prepared_from_files_put_there_by_hand(
+    data_dir, real_images, tmp_path
+):
+    subprocess.run([sys.executable, real_images / "cifar10" / "rebuild.py", tmp_path], check=True)
+    source = _prepared(data_dir, tmp_path)
     assert _per_class(source) == {
         **{("train", text): 5000 for text in _CIFAR},
         **{("test", text): 1000 for text in _CIFAR},
     }
+    _same_bytes(source, data_dir, "cifar10")
+
+
+@pytest.mark.slow
+def test_cifar10_is_prepared_from_files_put_there_by_hand(tmp_path):
+    """From an archive like the real one, of 40 pictures in each file."""
+    folder, random = tmp_path / "cifar-10-batches-bin", np.random.default_rng(0)
+    folder.mkdir()
+    (folder / "batches.meta.txt").write_text("\n".join(_CIFAR))
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        rows = random.integers(0, 256, (40, 3073), np.uint8)
+        rows[:, 0] = np.arange(40) % 10
+        (folder / f"{name}.bin").write_bytes(rows.tobytes())
+    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as archive:
+        archive.add(folder, folder.name)
+    source = _prepared(tmp_path / "tfds", tmp_path)
+    assert _per_class(source) == {
+        **{("train", text): 20 for text in _CIFAR},
+        **{("test", text): 4 for text in _CIFAR},
+    }
+
+
+def _prepared(data_dir, manual):
+    source = sources.open_source("tfds:cifar10", tfds_data_dir=data_dir, tfds_manual_dir=manual)
+    assert source.classes == _CIFAR
     # The archive was packed anew, and is not that of the registered sum.
     (notice,) = source.notices
-    assert notice.startswith(f"{tmp_path}/cifar-10-binary.tar.gz: sha256 ")
-
+    assert notice.startswith(f"{manual}/cifar-10-binary.tar.gz: sha256 ")
     originals = set()
-    for path in (tmp_path / "cifar-10-batches-bin").glob("*.bin"):
+    for path in (manual / "cifar-10-batches-bin").glob("*.bin"):
         rows = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 3073)
         originals |= {row.tobytes() for row in rows[:100]}
     assert originals <= {_row(reference, encoded) for reference, encoded in everything(source)}
-    _same_bytes(source, data_dir, "cifar10")
+    return source
 
 
 def _row(reference, encoded):
