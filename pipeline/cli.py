@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from pipeline.commands import compile as compilation
-from pipeline.commands import init, lineage, models, options, runs
+from pipeline.commands import init, lineage, models, options, runs, serve
 from pipeline.commands import report as drawing
 from pipeline.errors import PipelineError, UsageError
 
@@ -222,6 +222,7 @@ lineage.register(app)
 init.register(app)
 compilation.register(app)
 drawing.register(app)
+serve.register(app)
 
 
 def main() -> None:
