@@ -42,6 +42,8 @@ _OPTIONS = (
 )
 # RESOURCE_EXHAUSTED is what REST calls 429.
 _AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+# Stands before what this side refused, an answer.
+_OWN = "CLIENT:"
 # Of a message, and of a batch; the codes are those of other errors, too.
 _TOO_LARGE = re.compile("larger than max|maximum input batch size")
 
@@ -147,7 +149,7 @@ class Grpc:
                 "gone; a longer timeout, or fewer files in a request, may help"
             ) from None
         if _TOO_LARGE.search(said):
-            if said.startswith("CLIENT"):
+            if _OWN in said:
                 raise ServingError(
                     f"{self._url}: an answer of more than {_MOST_ANSWER_BYTES >> 20} MiB; ask for "
                     "fewer files in a request"

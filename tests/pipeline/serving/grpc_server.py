@@ -4,6 +4,7 @@ Codes and texts of errors are those of `model_servers/server_core.cc` and `get_m
 """
 
 import contextlib
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -54,6 +55,12 @@ class Server(
         self.requests: list[predict_pb2.PredictRequest] = []
         self.metadata: list[dict[str, str]] = []
         self.port = 0
+
+    def again(self) -> "Server":
+        """Returns another server of the same model."""
+        other = copy.copy(self)
+        other.faults, other.requests, other.metadata = [], [], []
+        return other
 
     def Predict(self, request, context):
         with self._lock:
