@@ -1,5 +1,6 @@
 """The command serve: models on one's own machine, for programs and in a browser."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -54,7 +55,8 @@ def serve(
     from pipeline import quiet
 
     with quiet.filtered_stderr():
-        quiet.tensorflow()
+        # Of what it logs, clients are told what concerns them; a bad file is no event here.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         from pipeline.serving.laptop import server
         from pipeline.serving.laptop.limits import Limits
 

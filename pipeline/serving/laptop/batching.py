@@ -59,6 +59,10 @@ class _Slice:
         return self.stop - self.start
 
     @property
+    def pixels(self) -> int:
+        return sum(self.task.costs[self.start : self.stop])
+
+    @property
     def is_whole(self) -> bool:
         return self.rows == self.task.request.rows
 
@@ -84,8 +88,17 @@ class Queue:
         """Returns the rows that wait."""
         return sum(task.waiting for task in self.tasks)
 
-    def batch(self, limits: Limits) -> list[_Slice]:
-        """Takes the next batch: rows of the first request, and of others with rows of its shape."""
+    def batch(self, most_rows: int, most_pixels: int, is_alone: bool) -> list[_Slice]:
+        """Takes the next batch: rows of the first request, and of others with rows of its shape.
+
+        Args:
+            most_rows: Rows of a batch.
+            most_pixels: Pixels of all its images together.
+            is_alone: Whether its first image may have more, since nothing else is computed.
+
+        Returns:
+            Nothing when nothing waits, or there is no room for the first image.
+        """
         while self.tasks and self.tasks[0].future.done():
             self.tasks.popleft()  # given up
         slices: list[_Slice] = []
@@ -99,9 +112,9 @@ class Queue:
                 self.tasks.remove(task)
                 return [_Slice(task, 0, 0)]
             start = task.taken
-            while task.waiting and rows < limits.max_batch:
+            while task.waiting and rows < most_rows:
                 pixels += task.costs[task.taken]
-                if pixels > limits.max_pixels and rows:
+                if pixels > most_pixels and (rows or not is_alone):
                     break
                 task.taken += 1
                 rows += 1
@@ -127,7 +140,7 @@ class Batcher:
         self._threads = ThreadPoolExecutor(_SIDE_BY_SIDE, "batch")
         self._limits = limits
         self._turns: deque[Queue] = deque()
-        self._running: set[asyncio.Task] = set()
+        self._running: dict[asyncio.Task, int] = {}
         self.batches = 0
 
     async def run(self, queue: Queue, request: Request, costs: Sequence[int]) -> Arrays:
@@ -165,16 +178,20 @@ class Batcher:
     def _start(self) -> None:
         while self._turns and len(self._running) < _SIDE_BY_SIDE:
             queue = self._turns.popleft()
-            slices = queue.batch(self._limits)
+            room = self._limits.max_pixels - sum(self._running.values())
+            slices = queue.batch(self._limits.max_batch, room, is_alone=not self._running)
+            if not slices and queue.tasks:
+                self._turns.appendleft(queue)  # its turn stays until there is room
+                return
             if queue.tasks:
                 self._turns.append(queue)
             if slices:
                 running = asyncio.create_task(self._compute(queue, slices))
-                self._running.add(running)
+                self._running[running] = sum(one.pixels for one in slices)
                 running.add_done_callback(self._ended)
 
     def _ended(self, running: asyncio.Task) -> None:
-        self._running.discard(running)
+        del self._running[running]
         self._start()
 
     async def _compute(self, queue: Queue, slices: Sequence[_Slice]) -> None:

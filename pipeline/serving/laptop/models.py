@@ -78,6 +78,7 @@ class Model:
         self.name = name
         self.base = base
         self.versions: dict[int, Version] = {}
+        self.ledger = Ledger()
         self.labels: dict[str, int] = {}
         self.unready: set[str] = set()
 
@@ -253,6 +254,7 @@ class Repository:
                 del self.models[name]
 
     def _follow_model(self, model: Model, present: list[int], ledger: Ledger) -> None:
+        model.ledger = ledger
         wanted = ledger.loaded(present)
         now = asyncio.get_running_loop().time()
         for number in reversed(wanted):
@@ -263,7 +265,7 @@ class Repository:
             elif version.state == END and version.tries <= _RETRIES and now >= version.retry_at:
                 version.state = START
                 self._spawn(self._load(model, version))
-        self._move_labels(model, ledger)
+        self._move_labels(model)
         answering = not wanted or any(number in model.available() for number in wanted)
         for number, version in list(model.versions.items()):
             if number in wanted or number in model.labels.values():
@@ -275,18 +277,18 @@ class Repository:
             elif version.state == END and number not in present:
                 del model.versions[number]
 
-    def _move_labels(self, model: Model, ledger: Ledger) -> None:
+    def _move_labels(self, model: Model) -> None:
         """Lets labels lead to where they should, once that is loaded; until then where they did."""
         available = model.available()
         before, model.labels = model.labels, {}
-        for label, number in ledger.labels.items():
+        for label, number in model.ledger.labels.items():
             if number not in available:
                 number = before.get(label)
             if number in available:
                 model.labels[label] = number
                 if before and before.get(label) != number:
                     self._say(f"{model.name}: {label} is version {number}")
-        model.unready = set(ledger.labels) - set(model.labels)
+        model.unready = set(model.ledger.labels) - set(model.labels)
 
     async def _load(self, model: Model, version: Version) -> None:
         await self._try(model, version)
@@ -326,6 +328,7 @@ class Repository:
         self._say(
             f"{model.name}: version {version.number} is served ({loop.time() - began:.1f} s to load)"
         )
+        self._move_labels(model)
 
     async def _free(self, model: Model, version: Version) -> None:
         loaded, version.loaded, version.queues = version.loaded, None, {}
