@@ -23,6 +23,8 @@ _NOISE = [
     rb"GeneratorDatasetOp::Dataset will not be optimized",
     # Beam looks for Google Cloud's libraries, which nothing here needs.
     rb"apitools not found, and bigquery client libraries are not available",
+    # Beam looks for a package that its inference can do without, and then blames another.
+    rb"Resource module is not available for current platform, memory usage cannot be fetched",
     # Said beside every exception that TensorFlow raises, which says the same and more.
     rb"Local rendezvous is aborting with status: ",
     rb"^\t \[\[\{\{function_node ",
