@@ -123,13 +123,14 @@ def rows(
 
 
 def versions(answer: Mapping[str, Any], server: str) -> list[VersionStatus]:
-    """Returns the versions that a status lists.
+    """Returns the versions that a status lists, lowest first.
 
     Raises:
         ServingError: It has another form.
     """
     try:
-        return [_version(one) for one in answer["model_version_status"]]
+        found = [_version(one) for one in answer["model_version_status"]]
+        return sorted(found, key=lambda version: version.version)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _foreign(server, "status", error) from None
 

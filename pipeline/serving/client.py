@@ -199,7 +199,7 @@ class Client:
         return self._persistently(lambda deadline: self._transport.ask(signature, inputs, deadline))
 
     def status(self) -> list[VersionStatus]:
-        """Returns the versions that the server has of the model, or the one that was asked for.
+        """Returns the versions of the model, lowest first, or the one that was asked for.
 
         Raises:
             UsageError: The server has no such model, version or label.
