@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from pipeline.commands import compile as compilation
-from pipeline.commands import init, lineage, models, options, runs, serve
+from pipeline.commands import infer, init, lineage, models, options, runs, serve
 from pipeline.commands import report as drawing
 from pipeline.errors import PipelineError, UsageError
 
@@ -271,6 +271,7 @@ def doctor(
 
 
 models.register(app)
+infer.register(app)
 runs.register(app)
 lineage.register(app)
 init.register(app)
