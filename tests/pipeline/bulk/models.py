@@ -74,13 +74,12 @@ def save(folder: Path, features: bool = True, work: int = 0) -> Path:
     return folder
 
 
-def pictures(folder: Path, number: int = 10, bad: bool = True) -> Path:
-    """Writes files of different lengths below `folder`, two of them bad, and returns `folder`."""
+def pictures(folder: Path, number: int = 10) -> Path:
+    """Writes files of different lengths below `folder`, and two bad ones; returns `folder`."""
+    for index in range(3):
+        (folder / f"d{index}").mkdir(parents=True, exist_ok=True)
     for index in range(number):
-        path = folder / f"d{index % 3}" / f"{index:04}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x" * (100 + index))
-    if bad:
-        (folder / "empty.png").write_bytes(b"")
-        (folder / "d0" / "page.jpg").write_bytes(b"<html>")
+        (folder / f"d{index % 3}" / f"{index:04}.jpg").write_bytes(b"x" * (100 + index))
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "d0" / "page.jpg").write_bytes(b"<html>")
     return folder
