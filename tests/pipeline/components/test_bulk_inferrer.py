@@ -157,7 +157,7 @@ def test_a_stopped_execution_is_gone_on_with_and_the_next_run_finds_it_done(
         patch.setattr(inference.Handler, "_infer", counted)
         with pytest.raises(Stopped, match="BulkInferrer: "):
             runner.execute(nodes, "birds", tmp_path / "root", Silent())
-    assert not list((tmp_path / "root" / "BulkInferrer").rglob("*-of-*"))
+    assert not list((tmp_path / "root" / "BulkInferrer").glob("inference_result/*"))
 
     results = runner.execute(nodes, "birds", tmp_path / "root", Silent())
     outcome = results["BulkInferrer"].outcome
