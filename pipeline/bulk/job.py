@@ -30,7 +30,7 @@ from pipeline.orchestration.artifact import Context
 from pipeline.serving import versions
 
 SUMMARY = "summary.json"
-_WORK = ".job"
+_WORK, _LOCK = ".job", ".lock"
 _ASKED, _LISTING = "asked.json", "listing.jsonl"
 _SERVING = "Format-Serving"
 _CLASSES = "assets/classes.txt"
@@ -116,12 +116,12 @@ def run(request: Request, directory: Path, context: Context, restart: Restart = 
     with contextlib.suppress(FileExistsError):
         directory.mkdir()
     with _alone(directory), _full_disk_said():
-        before = {path.name for path in directory.iterdir()}
+        before = _names(directory)
         try:
             return _Job(request, directory, context).run(restart)
         except UsageError:
             if _WORK not in before:
-                shutil.rmtree(directory if not before else directory / _WORK, ignore_errors=True)
+                shutil.rmtree(directory / _WORK if before else directory, ignore_errors=True)
             raise
 
 
@@ -188,7 +188,7 @@ class _Job:
 
     def _require_own(self) -> None:
         """Refuses a directory with files that are not of a job."""
-        names = {path.name for path in self._directory.iterdir()}
+        names = _names(self._directory)
         if names and not names & {SUMMARY, _WORK}:
             raise UsageError(
                 f"output {str(self._directory)!r}: holds {min(names)!r} and no job; expected a "
@@ -316,7 +316,7 @@ class _Job:
             "images": listing.rows,
             "predicted": listing.rows - codes.total(),
             "not_predicted": codes.total(),
-            "codes": dict(codes.most_common()),
+            "codes": dict(sorted(codes.items(), key=lambda code: (-code[1], code[0]))),
             "asked": asked,
             "model": str(self._request.model),
             "classes": classes.read_text().splitlines() if classes.is_file() else [],
@@ -335,6 +335,11 @@ class _Job:
         }
 
 
+def _names(directory: Path) -> set[str]:
+    """Returns what is in a directory beside the lock."""
+    return {path.name for path in directory.iterdir()} - {_LOCK}
+
+
 def _changed(before: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     """Returns in what two jobs differ; how the data are called is not looked at."""
     return [name for name in asked if name != "data" and before.get(name) != asked[name]]
@@ -342,23 +347,28 @@ def _changed(before: dict[str, Any], asked: dict[str, Any]) -> list[str]:
 
 @contextlib.contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Holds the directory itself as a lock, so that no file is left over.
+    """Holds the lock of a directory, which the system frees when the process dies.
 
     Raises:
         UsageError: Another process holds it.
     """
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
+    path = directory / _LOCK
+    with path.open("a") as file:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it may have removed it since it was opened here.
+            is_held = path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
         except BlockingIOError:
+            is_held = False
+        if not is_held:
             raise UsageError(
                 f"output {str(directory)!r}: another process works in it; wait for its end, or "
                 "choose another directory"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -111,7 +111,7 @@ def run(
 
 def _link(source: Path, destination: Path) -> None:
     """Lets the files appear in `destination`, too; `source` stays for who is killed after this."""
-    for path in source.iterdir():
+    for path in source.glob("[!.]*"):
         try:
             os.link(path, destination / path.name)
         except OSError:  # a file system without hard links
