@@ -216,16 +216,15 @@ class Session:
         return np.frombuffer(content, TYPES[kind]).reshape(shape)
 
 
-@functools.cache
 def _messages_only() -> Path:
     """Lets TensorFlow's messages be imported without TensorFlow, and returns its folder."""
-    if "tensorflow" in sys.modules:
-        return Path(sys.modules["tensorflow"].__path__[0])
-    specification = importlib.util.find_spec("tensorflow")
-    stand_in = types.ModuleType("tensorflow")
-    stand_in.__path__ = list(specification.submodule_search_locations)
-    sys.modules["tensorflow"] = stand_in
-    return Path(stand_in.__path__[0])
+    found = importlib.util.find_spec("tensorflow")
+    if "tensorflow" not in sys.modules:
+        stand_in = types.ModuleType("tensorflow")
+        stand_in.__spec__ = found
+        stand_in.__path__ = list(found.submodule_search_locations)
+        sys.modules["tensorflow"] = stand_in
+    return Path(found.origin).parent
 
 
 @functools.cache

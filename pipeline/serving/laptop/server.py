@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import signal
 import socket
@@ -27,6 +28,8 @@ _PATIENCE = 15.0
 _KEEP_ALIVE = 60
 # Seconds for the requests that are being answered when the server is asked to end.
 _GRACE = 30
+# Of mallopt: pieces of at least so many bytes are taken from the system each by itself.
+_MMAP_THRESHOLD, _LARGE = -3, 4 << 20
 
 
 class Server:
@@ -82,6 +85,7 @@ class Server:
 
         Requests that are being answered then are answered; a second Ctrl-C does not wait for them.
         """
+        _return_memory()
         return asyncio.run(self._run())
 
     def stop(self) -> None:
@@ -104,6 +108,13 @@ class Server:
     async def _announce(self) -> None:
         await self.repository.settled.wait()
         self._ready(self)
+
+
+def _return_memory() -> None:
+    """Lets glibc return large pieces when they are freed; else it keeps what bodies took."""
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None)
+    if adjust is not None:
+        adjust(_MMAP_THRESHOLD, _LARGE)
 
 
 class _Uvicorn(uvicorn.Server):

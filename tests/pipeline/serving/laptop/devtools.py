@@ -148,7 +148,7 @@ def page(folder: Path) -> Iterator[Page]:
     script = f'exec "$0" "$@" 3<&{commands} 4>&{answers}'
     process = subprocess.Popen(
         [
-            *("sh", "-c", script, browser.program(), *browser.FLAGS),
+            *("bash", "-c", script, browser.program(), *browser.FLAGS),
             *("--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}"),
         ],
         pass_fds=(commands, answers),

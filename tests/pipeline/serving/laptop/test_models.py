@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+from typing import ClassVar
 
 import pytest
 
@@ -22,7 +23,7 @@ class Fake:
 
     loading = threading.Event()
     damaged = b"damaged"
-    closed: list = []
+    closed: ClassVar[list[int]] = []
 
     def __init__(self, path, stopping):
         assert self.loading.wait(_PATIENCE)
@@ -180,7 +181,7 @@ def test_what_could_not_be_loaded_is_tried_again(fake, tmp_path, monkeypatch):
     _push(tmp_path, fake.damaged)
 
     async def scenario(repository, said):
-        with pytest.raises(RefusedError, match="cannot be served.*is damaged") as refused:
+        with pytest.raises(RefusedError, match=r"cannot be served.*is damaged") as refused:
             _number(repository)
         assert refused.value.status == 503
         (tmp_path / "served" / "m" / "1" / "saved_model.pb").write_bytes(b"mended")
