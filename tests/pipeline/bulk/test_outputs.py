@@ -26,7 +26,7 @@ def test_a_prediction_is_one_line_that_reads_as_what_it_was(key, numbers):
     assert encoded.endswith(b"\n")
     row = json.loads(encoded)
     assert (row["path"], row["classes"]) == (key, ["a"])
-    np.testing.assert_allclose(row["scores"], scores, rtol=1e-6)
+    np.testing.assert_allclose(row["scores"], scores, rtol=1e-6, atol=1e-40)
 
 
 def test_a_name_that_is_no_text_can_be_opened_by_what_is_written(tmp_path):
