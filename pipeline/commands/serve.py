@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.errors import Stopped
+from pipeline.errors import Stopped, UsageError
 
 if TYPE_CHECKING:
     from pipeline.serving.laptop.server import Server
@@ -23,8 +23,8 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Where models are pushed to, or one model.")
-    ] = Path("saved_models"),
+        str, typer.Argument(metavar="FOLDER", help="Where models are pushed to, or one model.")
+    ] = "saved_models",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")
     ] = 8501,
@@ -54,6 +54,9 @@ def serve(
     """Serve pushed models on this machine: TF Serving's REST paths, and a page for the browser."""
     from pipeline import quiet
 
+    if "://" in folder:
+        raise UsageError(f"{folder}: only models in directories of this machine are served")
+
     with quiet.filtered_stderr():
         # Of what it logs, clients are told what concerns them; a bad file is no event here.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -68,7 +71,7 @@ def serve(
             max_queue=max(max_queue, max_instances),
             timeout=timeout,
         )
-        received = server.Server(folder, host, port, bounds, _say, _announce).run()
+        received = server.Server(Path(folder), host, port, bounds, _say, _announce).run()
     if received == signal.SIGINT:
         raise KeyboardInterrupt
     if received == signal.SIGTERM:

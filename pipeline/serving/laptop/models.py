@@ -160,6 +160,11 @@ class Repository:
         self._loads = ThreadPoolExecutor(1, "load")
         self._tasks: set[asyncio.Task] = set()
         self._complaint: str | None = None
+        if (folder / versions.SAVED_MODEL).is_file():
+            raise UsageError(
+                f"model {str(folder)!r}: is one version; name the directory above it, or `push` it "
+                "to make it one"
+            )
         if not self.is_single and not any(map(_is_model, _below(folder))):
             raise UsageError(
                 f"model {str(folder)!r}: no versions in it, nor in a directory of it; `push` or "

@@ -193,25 +193,25 @@ def _cancel(timer: asyncio.TimerHandle | None) -> None:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Returns a socket that is bound to the first address of `host`."""
+    """Returns a socket that listens on an address of `host`."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise UsageError(
             f"--host {host!r}: no address of this machine ({error.strerror})"
         ) from None
-    found = socket.socket(family, kind, protocol)
+    # Of `localhost` the address that everybody tries.
+    family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    listening = socket.socket(family, kind, protocol)
     try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-        found.listen()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen()
     except OSError as error:
-        found.close()
+        listening.close()
         raise _unbound(host, port, error) from None
-    found.setblocking(False)
-    return found
+    listening.setblocking(False)
+    return listening
 
 
 def _unbound(host: str, port: int, error: OSError) -> PipelineError:

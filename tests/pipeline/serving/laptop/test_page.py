@@ -2,15 +2,15 @@
 
 import base64
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.serving import export, push
+from pipeline.serving import push
 from tests.pipeline.reporting import browser
 from tests.pipeline.reporting.conftest import chromium
-from tests.pipeline.serving import networks
 from tests.pipeline.serving.laptop import devtools, running
 from tests.pipeline.serving.models import saved_model
 
@@ -25,17 +25,11 @@ _ANSWERED = (
 
 
 @pytest.fixture(scope="module")
-def network():
-    return networks.network()
-
-
-@pytest.fixture(scope="module")
-def base(network, tmp_path_factory):
+def base(exported, tmp_path_factory):
     """The versions of a model, beside a model that takes no images."""
     folder = tmp_path_factory.mktemp("models")
-    export.save(network, networks.CLASSES, networks.EXPECTED, folder / "model")
     base = folder / "served" / "photos"
-    push.push(folder / "model", base)
+    push.push(exported, base)
     push.push(running.scaling(folder / "scale", 2.0), folder / "served" / "scale")
     return base
 
@@ -138,14 +132,15 @@ def test_a_picture_that_is_pasted_is_asked_about(page):
     assert "%" in _result(page, "image.png")[-1]
 
 
-def test_versions_and_labels_are_chosen_and_asked_again(page, network, base, tmp_path, photos):
+def test_versions_and_labels_are_chosen_and_asked_again(page, exported, base, tmp_path, photos):
     page.choose("#files", [photos / "sea.jpg"])
     page.wait(_ANSWERED.format(1))
     options = "[...at('version').options].map(option => option.textContent)"
     assert page.value(options) == ["newest (version 1)", "stable (version 1)", "version 1"]
     before = page.value("document.querySelector('.classes').innerText")
-    export.save(network, ["eins", "zwei", "drei"], networks.EXPECTED, tmp_path / "other")
-    push.push(tmp_path / "other", base, label="canary")
+    other = shutil.copytree(exported, tmp_path / "other")
+    (other / "assets" / "classes.txt").write_text("eins\nzwei\ndrei\n")
+    push.push(other, base, label="canary")
     page.wait(f"{options}.includes('canary (version 2)')")
 
     def choose(place):

@@ -46,6 +46,8 @@ def test_what_cannot_be_served_is_refused_in_one_line(folder, tmp_path):
         for arguments, code, said in (
             ((tmp_path / "nowhere",), 2, "no such directory"),
             ((tmp_path / "empty",), 2, "no versions in it"),
+            ((folder / "scale" / "1",), 2, "is one version; name the directory above it"),
+            (("gs://bucket/models",), 2, "only models in directories of this machine"),
             ((folder, "--port", port), 1, f"port {port}: in use by another program; --port takes"),
             ((folder, "--host", "no.such.name.invalid"), 2, "no address of this machine"),
             ((folder, "--host", "192.0.2.1"), 2, "no address of this machine"),
