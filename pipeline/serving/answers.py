@@ -15,7 +15,7 @@ _INTERNAL = "__"
 _NOT_SENT = np.zeros(0, np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImagePrediction:
     """What the model says of one image.
 

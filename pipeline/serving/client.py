@@ -4,10 +4,10 @@ This module needs no TensorFlow; gRPC's messages do, and bring it when a `grpc:/
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -42,6 +42,8 @@ __all__ = [
     "VersionStatus",
 ]
 
+T = TypeVar("T")
+
 _SIGNATURE = "serving_default"
 _INPUT = "image_bytes"
 _TOO_MANY_BYTES = "too_many_bytes"
@@ -49,6 +51,8 @@ _SCHEMES = ("http", "https", "grpc", "grpcs")
 _GRPC_PORT = 8500
 # Base64 makes four bytes of three, and protocol buffers end at two gigabytes.
 _MOST_REQUEST_BYTES = 1 << 30
+# Seconds to find out what a server has, for the message of an error.
+_LOOK = 5.0
 
 
 class _Transport(Protocol):
@@ -239,7 +243,7 @@ class Client:
             )
         return answers.rows([path for path, _, _ in files], outputs, self._server)
 
-    def _persistently(self, request: Any) -> Any:
+    def _persistently(self, request: Callable[[Deadline], T]) -> T:
         try:
             return self._patience.ask(request, self._closed)
         except NotFoundError as error:
@@ -248,7 +252,7 @@ class Client:
     def _known(self) -> str:
         """Returns what the server has of the model instead of what it was asked for."""
         try:
-            deadline = Deadline(self._patience.timeout)
+            deadline = Deadline(min(_LOOK, self._patience.timeout))
             status = self._transport.status(deadline, every=True)
             versions = answers.versions(status, self._server)
         except ServingError:

@@ -84,8 +84,8 @@ class Rest:
         self._session.headers.update(headers)
         if token is not None:
             self._session.auth = _Bearer(token)
-        if certificate is not None:
-            self._session.verify = certificate
+        # Of the session, REQUESTS_CA_BUNDLE would overrule it.
+        self._certificate = certificate
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, requests.adapters.HTTPAdapter(1, connections))
 
@@ -129,6 +129,7 @@ class Rest:
                 data=body,
                 headers=headers,
                 timeout=left,
+                verify=self._certificate,
                 stream=True,
                 # A redirected POST would become a GET.
                 allow_redirects=False,

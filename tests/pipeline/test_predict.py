@@ -127,7 +127,11 @@ def test_a_file_that_the_laptop_server_does_not_take_spoils_no_other(laptop, pho
         (["a.png", "--server", "here"], 2, "server 'here': no address of a server"),
         (["gone.png", "--server", "http://h"], 2, "image 'gone.png': no such file"),
         (["a.png", "--server", "http://h", "--model", "x/y"], 2, "model 'x/y': expected a name"),
-        (["a.png", "--server", "http://127.0.0.1:1"], 1, "Connection refused; is the server runn"),
+        (
+            ["a.png", "--server", "http://127.0.0.1:1", "--timeout", "1"],
+            1,
+            "Connection refused; is the server runn",
+        ),
     ],
 )
 def test_wrong_use_and_a_server_that_is_gone_are_one_line(tmp_path, arguments, code, message):

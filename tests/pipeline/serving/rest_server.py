@@ -4,6 +4,7 @@ import base64
 import contextlib
 import http.server
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -114,8 +115,8 @@ class Server:
         handler.close_connection = answer.cut is not None
 
     @contextlib.contextmanager
-    def running(self) -> Iterator["Server"]:
-        """Listens on this machine until the body ends."""
+    def running(self, tls: ssl.SSLContext | None = None) -> Iterator["Server"]:
+        """Listens on this machine until the body ends, with TLS where a context is given."""
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -134,7 +135,10 @@ class Server:
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{server.server_port}"
+        server.handle_error = lambda request, address: None  # of clients that go away
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
