@@ -189,7 +189,7 @@ class _Job:
     def _require_own(self) -> None:
         """Refuses a directory with files that are not of a job."""
         names = _names(self._directory)
-        if names and not names & {SUMMARY, _WORK}:
+        if names and _WORK not in names and not self._summary():
             raise UsageError(
                 f"output {str(self._directory)!r}: holds {min(names)!r} and no job; expected a "
                 "directory that is new or empty"
@@ -244,11 +244,15 @@ class _Job:
         """Returns what was asked when this directory was begun; nothing of a new one."""
         if (path := self._work / _ASKED).is_file():
             return json.loads(path.read_bytes())
-        return self._summary().get("asked", {})
+        return self._summary().get("asked", {})  # of one that is complete
 
     def _summary(self) -> dict[str, Any]:
-        path = self._directory / SUMMARY
-        return json.loads(path.read_bytes()) if path.is_file() else {}
+        """Returns the summary of a job that is complete; nothing where there is none."""
+        try:
+            found = json.loads((self._directory / SUMMARY).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found if isinstance(found, dict) and "asked" in found else {}
 
     def _other(
         self, before: dict[str, Any], asked: dict[str, Any], changed: list[str]

@@ -192,6 +192,11 @@ def test_what_cannot_be_done_leaves_nothing_and_harms_nothing(request_, tmp_path
     with pytest.raises(UsageError, match=r"holds 'predictions-of-mine.txt' and no job"):
         run(request_, tmp_path / "full", restart="always")
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["predictions-of-mine.txt"]
+    for foreign in ("no json", "[1]", '{"accuracy": 1}'):
+        (tmp_path / "full" / "summary.json").write_text(foreign)
+        with pytest.raises(UsageError, match="and no job"):
+            run(request_, tmp_path / "full", restart="always")
+        assert (tmp_path / "full" / "summary.json").read_text() == foreign
 
 
 def test_two_at_once_are_refused(request_, tmp_path):
@@ -318,7 +323,7 @@ def test_a_job_killed_at_any_moment_gives_what_an_undisturbed_one_gives(slow_job
     data, model, wanted = slow_job
     out = tmp_path / "out"
     chance = random.Random(round_)
-    for _ in range(1 + round_ % 2):
+    for _ in range(1 if round_ < 2 else 2):
         process = start(data, model, out)
         if chance.random() < 0.2:
             time.sleep(chance.uniform(0.0, 6.0))  # while it starts
