@@ -1,5 +1,6 @@
 """The command line: the only place that parses arguments, prints results and exits."""
 
+import contextlib
 import difflib
 import os
 import sys
@@ -11,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from pipeline.commands import compile as compilation
-from pipeline.commands import init, lineage, models, options, runs
+from pipeline.commands import infer, init, lineage, models, options, runs, serve
 from pipeline.commands import report as drawing
 from pipeline.errors import PipelineError, UsageError
 
@@ -161,11 +162,40 @@ def tensorboard(
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
+    ],
     model: Annotated[
-        Path, typer.Option(help="A model of saved_models/, or one version of it.")
-    ] = Path("saved_models/digits"),
+        str | None,
+        typer.Option(
+            help="A model of saved_models/, or one version of it, by default saved_models/digits; "
+            "with --server its name there, by default digits.",
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(help="Classes to show per image.")] = 1,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Ask a server instead: http://HOST:8501 (REST), or grpc://HOST:8500.",
+        ),
+    ] = None,
+    version: Annotated[
+        int | None, typer.Option(metavar="N", help="The version that the server is asked for.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="The label that it is asked for, such as stable.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds for each request to the server, repetitions included.")
+    ] = 60.0,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="SERVING_TOKEN", help="A bearer token that the server expects."),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="A PEM file of authorities that vouch for the server.")
+    ] = None,
 ) -> None:
     """Print class and probability of image files, as the exported model sees them."""
     from pipeline import predict as prediction
@@ -173,12 +203,36 @@ def predict(
 
     if top < 1:
         raise UsageError(f"--top {top}: expected at least 1")
-    for image in images:
-        if not image.is_file():
-            raise UsageError(f"image {str(image)!r}: no such file")
+    for option, value in (("version", version), ("label", label)):
+        if server is None and value is not None:
+            raise UsageError(
+                f"--{option} {value}: for --server alone; a version on this machine is a "
+                "directory, such as --model saved_models/digits/3"
+            )
+    files = prediction.files(images)
     failed = False
-    with quiet.filtered_stderr():
-        for line, good in prediction.lines(images, model, top):
+    with contextlib.ExitStack() as stack:
+        # The REST client brings nothing that talks.
+        if server is None or not server.startswith(("http://", "https://")):
+            stack.enter_context(quiet.filtered_stderr())
+            quiet.tensorflow()
+        if server is None:
+            path = Path("saved_models/digits" if model is None else model)
+            answers = prediction.locally(files, path, top)
+        else:
+            from pipeline.serving import Client
+
+            client = Client(
+                server,
+                "digits" if model is None else model,
+                version=version,
+                label=label,
+                timeout=timeout,
+                token=token,
+                certificate=certificate,
+            )
+            answers = prediction.remotely(files, stack.enter_context(client), top)
+        for line, good in prediction.lines(files, answers, top):
             print(line, file=sys.stdout if good else sys.stderr)
             failed |= not good
     if failed:
@@ -217,11 +271,13 @@ def doctor(
 
 
 models.register(app)
+infer.register(app)
 runs.register(app)
 lineage.register(app)
 init.register(app)
 compilation.register(app)
 drawing.register(app)
+serve.register(app)
 
 
 def main() -> None:

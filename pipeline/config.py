@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pipeline import complaints, marks
 from pipeline.card import Card
 from pipeline.complaints import Complaint, Origin
+from pipeline.components.bulk_inferrer import Parameters as BulkInferrerParameters
 from pipeline.components.evaluator import Parameters as EvaluatorParameters
 from pipeline.components.example_gen import Parameters as ExampleGenParameters
 from pipeline.components.example_validator import Parameters as ExampleValidatorParameters
@@ -54,6 +55,7 @@ class RunConfig:
         evaluator: What the model has to reach before it may be pushed.
         infra_validator: How the exported model is tried before it may be pushed.
         pusher: Where it is pushed to.
+        bulk_inferrer: What the blessed model is asked about, if anything.
         components: Components of a person's own that join the graph.
         card: What a person says of the model in its model card.
     """
@@ -73,6 +75,7 @@ class RunConfig:
     evaluator: EvaluatorParameters = Field(default_factory=EvaluatorParameters)
     infra_validator: InfraValidatorParameters = Field(default_factory=InfraValidatorParameters)
     pusher: PusherParameters = Field(default_factory=PusherParameters)
+    bulk_inferrer: BulkInferrerParameters = Field(default_factory=BulkInferrerParameters)
     components: tuple[custom.Component, ...] = ()
     card: Card = Field(default_factory=Card)
 
@@ -192,6 +195,7 @@ def _validate(origin: Origin, folder: Path | None, wrong: Sequence[Complaint] = 
         wrong += custom.complaints(found.components, origin, folder)
         wrong += _unsliced(found, origin)
         wrong += _retried(found, origin)
+        wrong += _absent(found, origin)
         wrong += [] if wrong else _circular(found, origin)
     if len(wrong) == 1:
         raise UsageError(str(wrong[0]))
@@ -241,6 +245,31 @@ def _retried(config: RunConfig, origin: Origin) -> list[Complaint]:
         for name in config.retries
         if name not in known
     ]
+
+
+def _absent(config: RunConfig, origin: Origin) -> list[Complaint]:
+    """Returns which components wait for BulkInferrer where nothing is given to it."""
+    if config.bulk_inferrer.data is not None:
+        return []
+    message = "BulkInferrer is not in the run; expected bulk_inferrer.data"
+    wrong = []
+    for number, component in enumerate(config.components):
+        path = ("components", number)
+        places = [
+            ("inputs", key)
+            for key, source in component.inputs.items()
+            if source.partition(".")[0] == "BulkInferrer"
+        ]
+        places += [
+            (kind, place)
+            for kind in ("after", "before")
+            for place, name in enumerate(getattr(component, kind))
+            if name == "BulkInferrer"
+        ]
+        for place in places:
+            where = (*path, *place)
+            wrong.append(origin.complain(where, f"{complaints.dotted(where)}: {message}"))
+    return wrong
 
 
 def _unsliced(config: RunConfig, origin: Origin) -> list[Complaint]:

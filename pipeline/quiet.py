@@ -23,9 +23,15 @@ _NOISE = [
     rb"GeneratorDatasetOp::Dataset will not be optimized",
     # Beam looks for Google Cloud's libraries, which nothing here needs.
     rb"apitools not found, and bigquery client libraries are not available",
+    # Beam looks for a package that its inference can do without, and then blames another.
+    rb"Resource module is not available for current platform, memory usage cannot be fetched",
     # Said beside every exception that TensorFlow raises, which says the same and more.
     rb"Local rendezvous is aborting with status: ",
     rb"^\t \[\[\{\{function_node ",
+    # What decoders say of a damaged file, without its name; the answer has its code.
+    rb"(png_io|jpeg_mem|jpeg_handle|decode_image_op|gif_io)\.cc:\d+\] ",
+    rb"^(Corrupt JPEG data|Premature end of JPEG|Input file read error|Invalid SOS parameters)",
+    rb"^(Inconsistent progression sequence|Warning: unknown JFIF|Unknown Adobe color transform)",
     # Of whoever trains in float16 on a CPU; `doctor` says which precision is fast.
     rb"oneDNN supports DT_\w+ only on platforms with AVX-512",
 ]

@@ -20,6 +20,7 @@ from pydantic.dataclasses import is_pydantic_dataclass
 from pipeline import complaints as complaining
 from pipeline.complaints import Complaint, Origin, suggestion
 from pipeline.components import (
+    bulk_inferrer,
     evaluator,
     example_gen,
     example_validator,
@@ -47,6 +48,7 @@ BUILT_IN: dict[str, ModuleType] = {
     "Evaluator": evaluator,
     "InfraValidator": infra_validator,
     "Pusher": pusher,
+    "BulkInferrer": bulk_inferrer,
 }
 
 # What a module may offer beside its function, and the graph asks for.

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.components import (
+    bulk_inferrer,
     evaluator,
     example_gen,
     example_validator,
@@ -108,7 +109,20 @@ def build(config: RunConfig) -> list[Node]:
             },
         ),
     )
-    return order(tuple(custom.held_back((*nodes, *custom.nodes(config)), config)))
+    nodes = (*nodes, *_bulk(config), *custom.nodes(config))
+    return order(tuple(custom.held_back(nodes, config)))
+
+
+def _bulk(config: RunConfig) -> tuple[Node, ...]:
+    """Returns BulkInferrer, where it is given anything."""
+    if config.bulk_inferrer.data is None:
+        return ()
+    inputs = {
+        "model": ("Trainer", "model"),
+        "blessing": ("Evaluator", "blessing"),
+        "infra_blessing": ("InfraValidator", "blessing"),
+    }
+    return (Node("BulkInferrer", bulk_inferrer, config.bulk_inferrer, inputs),)
 
 
 def _evaluator(config: RunConfig) -> evaluator.Parameters:

@@ -11,6 +11,7 @@ from pipeline.errors import DataError, UsageError
 from pipeline.serving import versions
 
 _SIGNATURE = "serving_default"
+_FEATURES = "features"
 _INPUT = "image_bytes"
 _OUTPUTS = {"probabilities", "classes", "scores", "error"}
 
@@ -74,6 +75,24 @@ class Predictor:
             answer["scores"].numpy(),
             [error.decode() for error in answer["error"].numpy()],
         )
+
+    def features(self, images: Sequence[bytes]) -> tuple[np.ndarray, list[str]]:
+        """Returns what the classifier sees of encoded images, all in one batch.
+
+        Returns:
+            float32 (images, channels), zeros where an image is bad; and why each is, as in
+            `Prediction`.
+
+        Raises:
+            UsageError: The model has no signature `features`.
+        """
+        if _FEATURES not in self._model.signatures:
+            raise UsageError(
+                f"{self.path}: no signature {_FEATURES!r}; it has {list(self._model.signatures)}"
+            )
+        signature = self._model.signatures[_FEATURES]
+        answer = signature(**{_INPUT: tf.constant(list(images), tf.string)})
+        return answer["features"].numpy(), [error.decode() for error in answer["error"].numpy()]
 
     def in_batches(self, images: Sequence[bytes], batch_size: int) -> Iterator[Prediction]:
         """Classifies encoded images, `batch_size` at a time."""

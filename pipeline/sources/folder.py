@@ -72,7 +72,22 @@ def _notices(
     root: str, files: list[tuple[str, ...]], images: list[tuple[str, ...]], depth: int
 ) -> tuple[str, ...]:
     """Returns what a person should know of the files that are not read."""
-    notices = []
+    notices = left_out(root, files, images)
+    if loose := [file for file in images if len(file) <= depth + 1]:
+        lie = "1 image lies" if len(loose) == 1 else f"{len(loose)} images lie"
+        first = "/".join(loose[0])
+        notices.append(f"{root}: {lie} outside a folder of a class, the first is {first!r}")
+    return tuple(notices)
+
+
+def left_out(root: str, files: list[tuple[str, ...]], images: list[tuple[str, ...]]) -> list[str]:
+    """Returns a line that counts the files that are no images by their names; none where all are.
+
+    Args:
+        root: Path or URI of a folder.
+        files: What is in it, as `uris.files_below` returns it.
+        images: Those of them that are images.
+    """
     others = Counter(map(_ending, {*files} - {*images}))
     if count := others.total():
         kinds = sorted(others.items(), key=lambda kind: (-kind[1], kind[0]))
@@ -80,12 +95,8 @@ def _notices(
         if rest := sum(number for _, number in kinds[_SHOWN:]):
             shown.append(f"{rest} others")
         left = "1 file is" if count == 1 else f"{count} files are"
-        notices.append(f"{root}: {left} left out: {', '.join(shown)}")
-    if loose := [file for file in images if len(file) <= depth + 1]:
-        lie = "1 image lies" if len(loose) == 1 else f"{len(loose)} images lie"
-        first = "/".join(loose[0])
-        notices.append(f"{root}: {lie} outside a folder of a class, the first is {first!r}")
-    return tuple(notices)
+        return [f"{root}: {left} left out: {', '.join(shown)}"]
+    return []
 
 
 def _ending(file: tuple[str, ...]) -> str:

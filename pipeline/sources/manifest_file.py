@@ -9,7 +9,7 @@ One line is one image, also where a line cannot be understood, so that damage st
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -54,25 +54,13 @@ def source(path: str) -> Source:
         UsageError: There is no such file, or no column of paths or labels, or fewer than two
             classes, or a package is missing without which no row can be read.
     """
-    try:
-        content = uris.read(path)
-    except uris.BadFileError as error:
-        raise UsageError(f"data {path!r}: no such file, or it cannot be read ({error})") from None
-    # What is no UTF-8 becomes lone surrogates, which make their own line bad.
-    lines = io.StringIO(content.decode("utf-8-sig", errors="surrogateescape"), newline=None)
-    suffix = PurePosixPath(path).suffix.lower()
-    if suffix in _DELIMITERS:
-        header, rows = _table(lines, _DELIMITERS[suffix])
-    else:
-        rows = list(_objects(lines))
-        header = list(dict.fromkeys(column for row in rows for column in row.values))
-    columns = _columns(path, header)
+    header, rows = _read(path)
+    columns = _columns(path, header, _REQUIRED)
     schemes = _Schemes()
     references = [_reference(path, row, columns, schemes) for row in rows]
     classes = base.class_order(reference.text for reference in references if reference.text)
     base.require_two(path, classes, f"at least two in the column {columns['label']!r}")
-    if schemes.refused and all(reference.bad for reference in references):
-        raise UsageError(f"data {path!r}: no row can be read: {schemes.refused[0]}")
+    _require_some(path, references, schemes)
     references, torn = _with_their_groups(references)
     notices = [f"{path}: {refusal}; its rows go to quarantine" for refusal in schemes.refused]
     if torn:
@@ -82,6 +70,41 @@ def source(path: str) -> Source:
         )
     source = listing.source(PurePosixPath(path).stem, references, classes)
     return replace(source, notices=tuple(notices))
+
+
+def unlabelled(path: str) -> list[Reference]:
+    """Returns the images that the manifest at `path` names, whatever it says of their classes.
+
+    Raises:
+        UsageError: There is no such file, or no column of paths, or a package is missing without
+            which no row can be read.
+    """
+    header, rows = _read(path)
+    only = {"path": _columns(path, header, ("path",))["path"]}
+    schemes = _Schemes()
+    references = [_reference(path, row, only, schemes) for row in rows]
+    _require_some(path, references, schemes)
+    return references
+
+
+def _read(path: str) -> tuple[list[str], list[_Row]]:
+    """Returns the names of the columns, and the rows."""
+    try:
+        content = uris.read(path)
+    except uris.BadFileError as error:
+        raise UsageError(f"data {path!r}: no such file, or it cannot be read ({error})") from None
+    # What is no UTF-8 becomes lone surrogates, which make their own line bad.
+    lines = io.StringIO(content.decode("utf-8-sig", errors="surrogateescape"), newline=None)
+    suffix = PurePosixPath(path).suffix.lower()
+    if suffix in _DELIMITERS:
+        return _table(lines, _DELIMITERS[suffix])
+    rows = list(_objects(lines))
+    return list(dict.fromkeys(column for row in rows for column in row.values)), rows
+
+
+def _require_some(path: str, references: list[Reference], schemes: "_Schemes") -> None:
+    if schemes.refused and all(reference.bad for reference in references):
+        raise UsageError(f"data {path!r}: no row can be read: {schemes.refused[0]}")
 
 
 class _Schemes:
@@ -117,13 +140,13 @@ def _with_their_groups(references: list[Reference]) -> tuple[list[Reference], li
     return together, [group for group, found in splits.items() if len(found) > 1]
 
 
-def _columns(path: str, found: list[str]) -> dict[str, str]:
+def _columns(path: str, found: list[str], required: Sequence[str]) -> dict[str, str]:
     """Returns the column that each of `_COLUMNS` is called in this manifest."""
     columns = {
         name: next((alias for alias in aliases if alias in found), None)
         for name, aliases in _COLUMNS.items()
     }
-    for name in _REQUIRED:
+    for name in required:
         if columns[name] is None:
             shown = ", ".join(ascii(column) for column in found[:10]) or "none"
             raise UsageError(
@@ -186,13 +209,13 @@ def _reference(path: str, row: _Row, columns: dict[str, str], schemes: _Schemes)
         return Reference(here, "", bad="malformed_row")
     if any(not _is_unicode(value) for value in values.values()):
         return Reference(here, "", bad="not_utf8")
-    label, split = values["label"], values.get("split", "").lower()
+    label, split = values.get("label", ""), values.get("split", "").lower()
     if not values["path"]:
         return Reference(here, label, bad="no_path")
     name = uris.join(uris.parent(path), values["path"])
     if uris.is_uri(name) and name.partition("://")[0] not in schemes:
         return Reference(name, label, bad="unknown_scheme")
-    if not label:
+    if not label and "label" in columns:
         return Reference(name, "", bad="no_label")
     if split and split not in SPLITS:
         return Reference(name, label, bad="unknown_split")

@@ -30,14 +30,14 @@ class Layout:
 
     Args:
         image: Feature of the bytes of the image file.
-        label: Feature of the index of its class.
+        label: Feature of the index of its class; None where nobody asks for classes.
         text: Feature of the name of its class, or None.
         group: Feature of its group, or None.
         names: The class names by index, where Examples know only the index; else empty.
     """
 
     image: str = examples.IMAGE
-    label: str = examples.LABEL
+    label: str | None = examples.LABEL
     text: str | None = examples.TEXT
     group: str | None = examples.GROUP
     names: tuple[str, ...] = ()
@@ -164,6 +164,8 @@ def describe(record: tfrecord.Record, layout: Layout) -> Described:
         return Described(bad="no_image", features=tuple(sorted(feature)))
     if max(map(len, (images, labels, texts, groups))) > 1:
         return Described(bad="several_values")
+    if layout.label is None:
+        return Described(images[0])
     try:
         text = texts[0].decode() if texts else ""
     except UnicodeDecodeError:

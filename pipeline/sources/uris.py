@@ -188,11 +188,11 @@ def opened(path: str) -> BinaryIO:
     return io.BufferedReader(_Remote(path), _CHUNK)
 
 
-def read(path: str) -> bytes:
+def read(path: str, most: int = MAX_BYTES) -> bytes:
     """Returns the bytes of the file at `path`.
 
     Raises:
-        BadFileError: There is no such file, or it cannot be read, or is greater than `MAX_BYTES`.
+        BadFileError: There is no such file, or it cannot be read, or has more than `most` bytes.
         DataError: Its file system fails.
     """
     chunks = []
@@ -200,7 +200,7 @@ def read(path: str) -> bytes:
     with opened(path) as file:
         while chunk := _chunk(file):
             size += len(chunk)
-            if size > MAX_BYTES:
+            if size > most:
                 raise BadFileError("too_many_bytes")
             chunks.append(chunk)
     return b"".join(chunks)

@@ -115,7 +115,7 @@ def test_a_module_beside_the_configuration_runs_in_the_graph(project, tmp_path):
 
 
 def test_the_table_of_the_pipelines_own_components_is_that_of_the_graph():
-    nodes = graph.build(config.load())
+    nodes = graph.build(config.load("digits", ["bulk_inferrer.data=digits"]))
     assert {node.name: node.module for node in nodes} == custom.BUILT_IN
 
 

@@ -23,8 +23,8 @@ FLAGS = (
 DARK = "--blink-settings=preferredColorScheme=0"
 _SECONDS = 120
 
-# A window cannot be as narrow as a telephone, a frame can.
-_MEASURE = """<!DOCTYPE html><meta charset="utf-8"><title>-</title><body>%s<script>
+# What is measured of a page: `measure` takes whatever has its document and its window.
+SCRIPT = """
 const numbers = text => text.match(/[\\d.]+(e-?\\d+)?/g).map(Number);
 function colour(text) {
   const found = numbers(text.replace(/^color\\(srgb/, "")), scale = text.startsWith("color(") ? 255 : 1;
@@ -60,10 +60,17 @@ function measure(frame) {
   return { width: root.scrollWidth, window: root.clientWidth, height: root.scrollHeight, texts, faint,
            paper: luminance(behind(page.body, window)) };
 }
-addEventListener("load", () => {
+"""
+
+# A window cannot be as narrow as a telephone, a frame can.
+_MEASURE = (
+    """<!DOCTYPE html><meta charset="utf-8"><title>-</title><body>%s<script>"""
+    + SCRIPT.replace("%", "%%")
+    + """addEventListener("load", () => {
   document.title = JSON.stringify([...document.querySelectorAll("iframe")].map(measure));
 });
 </script>"""
+)
 
 
 def program() -> str | None:
