@@ -92,6 +92,8 @@ class Parameters:
             it costs next to nothing.
         recipe: A name of `keras_resnet.recipes.list_recipes()`: optimizer, schedule, loss,
             augmentation and stochastic depth of a paper.
+        recipe_arguments: Further fields of `keras_resnet.recipes.Recipe`, such as `beta_2` or
+            `nesterov`, which have no key here.
         batch_size: Examples per step, of all replicas together.
         epochs: Passes over the training split.
         optimizer: `"sgd"`, `"adamw"` or `"lamb"`.
@@ -172,6 +174,7 @@ class Parameters:
     xla: bool | None = None
     deterministic: bool | None = None
     recipe: NonEmpty = "default"
+    recipe_arguments: dict[str, Any] = Field(default_factory=dict)
     batch_size: Positive | None = None
     epochs: Positive | None = None
     optimizer: Literal["sgd", "adamw", "lamb"] | None = None
@@ -226,6 +229,11 @@ class Parameters:
     def _consistent(self) -> "Parameters":
         if own := sorted(_OWN_ARGUMENTS & set(self.model_arguments)):
             raise ValueError(f"model_arguments must not hold {', '.join(own)}: Trainer sets it")
+        if keys := sorted(set(OVERRIDES) & set(self.recipe_arguments)):
+            raise ValueError(
+                f"recipe_arguments must not hold {', '.join(keys)}: give it beside them, as a key "
+                "of trainer"
+            )
         if self.random_shift is not None and self.random_shift > min(self.image_size):
             raise ValueError(
                 f"random_shift must be at most the image size {list(self.image_size)}, "
