@@ -292,7 +292,8 @@ def run(
     `settings.json`, the effective value of everything that was left to be found out.
 
     A killed training goes on from its last checkpoint, in `context.state`. Of several workers, the
-    first alone writes the outputs.
+    first alone writes the outputs. Where there are `hyperparameters`, their values stand for those
+    of the parameters.
     """
     if parameters.strategy == "multi_worker":
         from pipeline.training import worker
@@ -310,7 +311,10 @@ def train(
 ) -> Outcome:
     """Does what `run` does, in this process."""
     from pipeline.training import recipe, session
+    from pipeline.tuning import outcome
 
+    if "hyperparameters" in inputs:
+        parameters = outcome.applied(parameters, inputs["hyperparameters"].uri)
     settled, _ = recipe.settle(parameters)
     root = inputs["examples"].uri
     contents = manifest.load(root)
@@ -320,7 +324,7 @@ def train(
             f"the training split has no usable image of {', '.join(missing)}; "
             f"{root / 'quarantine.jsonl'} says which were not used, and why"
         )
-    expected = _preprocessing(parameters, inputs)
+    expected = preprocessing(parameters, inputs)
     try:
         trained = session.train(
             root, contents, parameters, expected, outputs["model_run"].uri, context
@@ -334,8 +338,14 @@ def train(
     return Outcome(_result(trained, settled))
 
 
-def _preprocessing(parameters: Parameters, inputs: dict[str, Artifact]) -> "Preprocessing":
-    """Returns what the network expects of its input."""
+def preprocessing(parameters: Parameters, inputs: dict[str, Artifact]) -> "Preprocessing":
+    """Returns what the network expects of its input.
+
+    Args:
+        parameters: Their mean and standard deviation are those of the weights that they begin with,
+            or of the training split, where they name none.
+        inputs: `statistics` of the training split.
+    """
     from pipeline.training import initialization
     from pipeline.training.preprocessing import Preprocessing
 

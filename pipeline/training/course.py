@@ -116,7 +116,7 @@ class Training:
         self._precision = self._agreed_precision(resumed)
 
         self._steps_per_epoch = max(1, round(len(splits["train"]) / recipe.batch_size))
-        self._steps = self._steps_per_epoch * recipe.epochs
+        self._steps = self._until = self._steps_per_epoch * recipe.epochs
         replicas = chosen.num_replicas_in_sync
         synchronized = parameters.bn_synchronized and replicas > 1
         xla = settings.xla(parameters.xla, strategy.has_gpu(), synchronized)
@@ -183,36 +183,46 @@ class Training:
         self._saved_at = time.monotonic()
         self._waited = self._looped = 0.0
 
-    def run(self, interruption: Interruption) -> None:
-        """Trains to the last step.
+    def run(
+        self, interruption: Interruption, epochs: int | None = None, *, logged: bool = True
+    ) -> dict[str, float]:
+        """Trains to the last step, and returns loss and accuracy of the weights to be exported.
+
+        Args:
+            interruption: Notes what asks to stop.
+            epochs: To the end of that one, with a checkpoint there; None for all.
+            logged: Whether there are logs for TensorBoard.
 
         Raises:
             Stopped: SIGTERM.
             KeyboardInterrupt: Ctrl-C.
             FloatingPointError: The training is not in order, and going back did not help.
         """
+        if epochs is not None:
+            self._until = self._steps_per_epoch * epochs
         trouble = None
         if self._saving.good is None:
             trouble = self._save()  # somewhere to go back to
-        while trouble := trouble or self._stretch(interruption):
+        while trouble := trouble or self._stretch(interruption, logged):
             self._roll_back(trouble)
             trouble = None
+        return self._results()
 
-    def _stretch(self, interruption: Interruption) -> Trouble | None:
-        """Trains to the last step, or to where something is out of order, which is returned."""
-        batches, held_out = self._feed.training(self._step, self._steps), self._feed.held_out()
-        logs = None if self._worker else self._logs()
+    def _stretch(self, interruption: Interruption, logged: bool) -> Trouble | None:
+        """Trains to where it ends, or to where something is out of order, which is returned."""
+        batches, held_out = self._feed.training(self._step, self._until), self._feed.held_out()
+        logs = self._logs() if logged and not self._worker else None
         rounds = self._loop.fit(
             batches,
             self._step,
-            self._steps,
+            self._until,
             self._steps_per_epoch,
             self._parameters.steps_per_loop,
         )
         with contextlib.closing(logs or contextlib.ExitStack()), contextlib.closing(rounds):
             if logs:
                 logs.begin(self._step, self._settings, self.model, asdict(self._parameters))
-            self._context.progress(self._step, self._steps, **self._shown)
+            self._context.progress(self._step, self._until, **self._shown)
             self._evaluate_if_due(held_out, logs)
             for progress in rounds:
                 interruption.arm()
@@ -230,7 +240,7 @@ class Training:
                     self._stop(interruption)
                 improved = self._evaluate_if_due(held_out, logs)
                 wait = self._waited / self._looped
-                self._context.progress(self._step, self._steps, **self._shown, input_wait=wait)
+                self._context.progress(self._step, self._until, **self._shown, input_wait=wait)
                 if (self._save_is_due(improved) or due) and (trouble := self._save()):
                     return trouble
             if logs:
@@ -377,7 +387,7 @@ class Training:
         every, last = self._parameters.checkpoint_steps, self._saving.good or 0
         last = max(last, self._unwritten)
         return (
-            self._step == self._steps
+            self._step == self._until
             or (improved and self._parameters.export == "best")
             or bool(every and self._watch.calm and self._step // every > last // every)
         )
@@ -406,7 +416,7 @@ class Training:
         try:
             self._saving.save(self._step, tensors, facts, good, keep)
         except UnwrittenError as error:
-            if self._step == self._steps or stopping:
+            if self._step == self._until or stopping:
                 raise
             self._unwritten = self._step
             self._context.say(f"warning: {error}; the training goes on meanwhile")
