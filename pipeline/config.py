@@ -23,6 +23,8 @@ from pipeline.components.trainer import Parameters as TrainerParameters
 from pipeline.errors import UsageError, UsageErrors
 from pipeline.orchestration import beside, custom
 from pipeline.parameters import NonNegative, Positive, parameters
+from pipeline.tuning import feasibility
+from pipeline.tuning.parameters import Search
 
 DEFAULT = "digits"
 
@@ -50,6 +52,8 @@ class RunConfig:
         statistics_gen: Parameters of StatisticsGen.
         schema_gen: Parameters of SchemaGen.
         example_validator: What the data have to satisfy before anything is trained on them.
+        tuner: Which values of Trainer's parameters are searched for the best ones, and how long;
+            without a space none are.
         trainer: Network, optimisation, precision and strategy.
         evaluator: What the model has to reach before it may be pushed.
         infra_validator: How the exported model is tried before it may be pushed.
@@ -69,6 +73,7 @@ class RunConfig:
     example_validator: ExampleValidatorParameters = Field(
         default_factory=ExampleValidatorParameters
     )
+    tuner: Search = Field(default_factory=Search)
     trainer: TrainerParameters
     evaluator: EvaluatorParameters = Field(default_factory=EvaluatorParameters)
     infra_validator: InfraValidatorParameters = Field(default_factory=InfraValidatorParameters)
@@ -192,6 +197,7 @@ def _validate(origin: Origin, folder: Path | None, wrong: Sequence[Complaint] = 
         wrong += custom.complaints(found.components, origin, folder)
         wrong += _unsliced(found, origin)
         wrong += _retried(found, origin)
+        wrong += _unsearchable(found, origin)
         wrong += [] if wrong else _circular(found, origin)
     if len(wrong) == 1:
         raise UsageError(str(wrong[0]))
@@ -240,6 +246,16 @@ def _retried(config: RunConfig, origin: Origin) -> list[Complaint]:
         )
         for name in config.retries
         if name not in known
+    ]
+
+
+def _unsearchable(config: RunConfig, origin: Origin) -> list[Complaint]:
+    """Returns which values the search for hyperparameters could not give to Trainer."""
+    return [
+        origin.complain(
+            origin.followed(("tuner", "space", *one.path)), feasibility.said(one, config.tuner)
+        )
+        for one in feasibility.complaints(config.tuner, config.trainer)
     ]
 
 

@@ -13,6 +13,12 @@ from pipeline.errors import UsageError
 _OF_NETWORK = ("drop_path_rate", "dropout_rate")
 # What says of a recipe whose it is, and how the paper showed its images to the trained network.
 _NO_ARGUMENTS = ("name", "reference", "train_size", "test_size", "test_crop")
+# Fields of a recipe that have no key of their own: those of `recipe_arguments`.
+FURTHER = tuple(
+    field.name
+    for field in dataclasses.fields(Recipe)
+    if field.name not in (*OVERRIDES, *_NO_ARGUMENTS)
+)
 _LEARNING_RATES = ("learning_rate", "warmup_learning_rate", "minimum_learning_rate")
 
 
@@ -109,13 +115,11 @@ def _further(parameters: Parameters) -> dict[str, Any]:
     Raises:
         UsageError: There is no such field.
     """
-    fields = [field.name for field in dataclasses.fields(Recipe)]
-    known = [name for name in fields if name not in (*OVERRIDES, *_NO_ARGUMENTS)]
     for name in parameters.recipe_arguments:
-        if name not in known:
+        if name not in FURTHER:
             raise UsageError(
                 f"trainer.recipe_arguments.{name}: a recipe has no such field to be set here; "
-                f"{suggestion(name, known)}"
+                f"{suggestion(name, FURTHER)}"
             )
     return dict(parameters.recipe_arguments)
 

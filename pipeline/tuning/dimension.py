@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -17,6 +18,15 @@ _LARGEST = 1000
 _SLACK = 1e-9
 # Digits of a value of a grid of factors, which no decimal is exactly.
 _DIGITS = 12
+# Numbers to whoever writes them, and text to YAML 1.1, which wants a point in them.
+_EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
+
+
+def _read(value: Any) -> Any:
+    """Returns numbers for the texts in `value` that look like 1e-3."""
+    if isinstance(value, list | tuple):
+        return [_read(one) for one in value]
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
 @parameters
@@ -39,12 +49,12 @@ class Dimension:
     """
 
     type: Literal["choice", "int", "float", "log"]
-    values: tuple[Any, ...] | None = None
+    values: Annotated[tuple[Any, ...], BeforeValidator(_read)] | None = None
     min: int | float | None = None
     max: int | float | None = None
     step: int | float | None = None
     sampling: Literal["linear", "log", "reverse_log"] | None = None
-    when: dict[NonEmpty, Any] = Field(default_factory=dict)
+    when: dict[NonEmpty, Annotated[Any, BeforeValidator(_read)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Dimension":
@@ -60,7 +70,7 @@ class Dimension:
                 raise ValueError(f"{name} is of a range, and this is a choice; give it values")
         if not self.values:
             raise ValueError("values must hold what is chosen from, such as [sgd, adamw]")
-        texts = [as_json(value) for value in self.values]
+        texts = [canonical(value) for value in self.values]
         if twice := [text for text in texts if texts.count(text) > 1]:
             raise ValueError(f"values must differ from each other; {twice[0]} stands twice")
 
@@ -130,15 +140,16 @@ class Dimension:
 
     def tried(self) -> Iterator[tuple[str, Any]]:
         """Yields values that show whether the field takes all, and the keys that they are from."""
-        if (grid := self.grid()) is not None:
-            key = "values" if self.type == "choice" else "step"
-            yield from ((key, value) for value in grid)
+        grid = self.grid()
         if self.type == "choice":
+            yield from (("values", value) for value in grid)
             return
         yield "min", self._number(self.min)
         yield "max", self._number(self.max)
         if grid is None:
             yield "type", self._number(self.min + _INSIDE * (self.max - self.min))
+        else:
+            yield from (("step", value) for value in grid)
 
     def _number(self, value: float) -> int | float:
         return int(value) if self.type == "int" else float(value)
@@ -146,15 +157,17 @@ class Dimension:
     def holds(self, value: Any) -> bool:
         """Whether `value` is one of these."""
         if (grid := self.grid()) is not None:
-            return any(as_json(value) == as_json(one) for one in grid)
+            return any(canonical(value) == canonical(one) for one in grid)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         return self.min <= value <= self.max and (self.type != "int" or value == int(value))
 
     def encoded(self, value: Any) -> Any:
-        """Returns a value as Keras Tuner has it, which knows no null and no lists."""
-        grid = self.grid()
-        return value if grid is None or _plain(grid) else as_json(value)
+        """Returns one of these values as Keras Tuner has it, which knows no null and no lists."""
+        if (grid := self.grid()) is None:
+            return value
+        own = next(one for one in grid if canonical(one) == canonical(value))
+        return own if _plain(grid) else as_json(own)
 
     def decoded(self, value: Any) -> Any:
         """Returns the value of the field that Keras Tuner has as `value`.
@@ -182,6 +195,17 @@ Alternatives = Annotated[tuple[Dimension, ...], BeforeValidator(_listed), Field(
 def as_json(value: Any) -> str:
     """Returns a value of a field as text that a person reads and JSON gives back."""
     return json.dumps(value, default=str)
+
+
+def canonical(value: Any) -> str:
+    """Returns a text that two values have in common when they mean the same, as 0 and 0.0 do."""
+
+    def plain(one: Any) -> Any:
+        if isinstance(one, list | tuple):
+            return [plain(inner) for inner in one]
+        return float(one) if type(one) is int else one
+
+    return as_json(plain(value))
 
 
 def _plain(values: Sequence[Any]) -> bool:

@@ -28,7 +28,7 @@ Count = Annotated[int, BeforeValidator(_counted), Field(ge=1)]
 
 
 @parameters
-class Parameters:
+class Search:
     """The space that is searched for the best values of Trainer's parameters, how, and how long.
 
     Without a space nothing is searched, whatever the rest says, and the run has no Tuner.
@@ -36,8 +36,6 @@ class Parameters:
     Args:
         space: What stands below `trainer`, such as `learning_rate` or `model_arguments.depths`, to
             the values that it may have; or to a list of such, each with another `when`.
-        trainer: What a trial trains with where the space says nothing; None for the section
-            `trainer`.
         algorithm: `"hyperband"`: many short trials, of which the best go on; `"bayesian"`: each
             trial where a Gaussian process of all before expects most; `"random"`.
         objective: What a trial is judged by: a measure of the split `eval`, such as
@@ -61,7 +59,6 @@ class Parameters:
     """
 
     space: dict[NonEmpty, Alternatives] = Field(default_factory=dict)
-    trainer: TrainerParameters | None = None
     algorithm: Literal["hyperband", "bayesian", "random"] = "bayesian"
     objective: NonEmpty = "eval_accuracy"
     direction: Literal["min", "max"] | None = None
@@ -77,3 +74,14 @@ class Parameters:
     max_parameters: Count | None = None
     max_macs: Count | None = None
     seed: NonNegative = 0
+
+
+@parameters
+class Parameters(Search):
+    """The search, and what it is a search for.
+
+    Args:
+        trainer: What a trial trains with where the space says nothing.
+    """
+
+    trainer: TrainerParameters = Field(default_factory=TrainerParameters)

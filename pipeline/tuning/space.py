@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pipeline.complaints import suggestion
 from pipeline.components.trainer import Parameters
 from pipeline.errors import UsageError
-from pipeline.tuning.dimension import Dimension, as_json
+from pipeline.tuning.dimension import Dimension, as_json, canonical
 
 if TYPE_CHECKING:
     import keras_tuner
@@ -101,12 +101,12 @@ class Space:
 
     def _encoded_conditions(self, dimension: Dimension) -> Iterator[tuple[str, list[Any]]]:
         for parent, wanted in dimension.when.items():
-            texts = {as_json(value) for value in _any_of(wanted)}
+            texts = {canonical(value) for value in _any_of(wanted)}
             encoded = [
                 one.encoded(value)
                 for one in self.dimensions[parent]
                 for value in one.grid() or ()
-                if as_json(value) in texts
+                if canonical(value) in texts
             ]
             yield parent, list(dict.fromkeys(encoded))
 
@@ -209,7 +209,7 @@ def _for_keras_tuner(dimension: Dimension) -> tuple[str, dict[str, Any]]:
 def _met(dimension: Dimension, values: Mapping[str, Any]) -> bool:
     """Whether the conditions of a dimension hold."""
     return all(
-        parent in values and as_json(values[parent]) in map(as_json, _any_of(wanted))
+        parent in values and canonical(values[parent]) in map(canonical, _any_of(wanted))
         for parent, wanted in dimension.when.items()
     )
 
@@ -263,17 +263,17 @@ def _wrong_condition(
         return f"{parent} is a range; expected a choice, or a range with a step"
     if not _any_of(wanted):
         return f"no value of {parent} is named"
-    known = list(dict.fromkeys(as_json(value) for grid in grids for value in grid))
+    known = {canonical(value): as_json(value) for grid in grids for value in grid}
     for value in _any_of(wanted):
-        if as_json(value) not in known:
-            return f"{parent} is never {as_json(value)}; expected of {', '.join(known)}"
+        if canonical(value) not in known:
+            return f"{parent} is never {as_json(value)}; expected of {', '.join(known.values())}"
     return None
 
 
 def _exclusive(first: Dimension, second: Dimension) -> bool:
     return any(
-        not set(map(as_json, _any_of(first.when[parent])))
-        & set(map(as_json, _any_of(second.when[parent])))
+        not set(map(canonical, _any_of(first.when[parent])))
+        & set(map(canonical, _any_of(second.when[parent])))
         for parent in first.when
         if parent in second.when
     )
