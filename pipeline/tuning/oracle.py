@@ -11,8 +11,9 @@ What Keras Tuner 1.4.8 does, and what is done here instead:
 - Hyperband waits for so many *completed* trials of a round: where some failed, the bracket is given
   up, and the best of it never go on. Where a space has few values, it stops before the first
   halving. Here a failed trial is one of the worst of its round, and what there is is halved.
-- The Gaussian process takes a running trial for the score of the one before it, never learns of
-  failed ones, proposes what was tried already, and begins its random numbers anew after a restart.
+- The Gaussian process may take a running trial for one with the score of the one before it, never
+  learns of failed ones, proposes what was tried already, begins its random numbers anew after a
+  restart, and takes seconds for each proposal, one place at a time.
 - Seed 0 is taken for none, and the draws of seed 1 are those of seed 0, one place further on.
 """
 
@@ -28,6 +29,8 @@ import numpy as np
 from keras_tuner.engine.trial import Trial as KerasTunerTrial
 from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, RandomSearchOracle
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import Matern
 
 from pipeline.tuning.parameters import Parameters
 
@@ -36,6 +39,10 @@ _SEEDS_APART = 1_000_003
 # Of the variance of the scores: two trainings with the same values do not score the same.
 _NOISE = 1e-2
 _FEWEST_RANDOM = 3
+# How the most promising place is sought: among so many, and then so far around the best of them.
+_PLACES = 2048
+_REACHES = (0.1, 0.02, 0.004)
+_RESTARTS = 4
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,9 @@ class Oracle:
         """All that it knows, as JSON values."""
         with self._lock:
             trials = [trial.get_state() for trial in self._oracle.trials.values()]
-            return {"asked": self._asked, "oracle": self._oracle.get_state(), "trials": trials}
+            state = self._oracle.get_state()
+            state["tried_so_far"].sort()  # out of a set
+            return {"asked": self._asked, "oracle": state, "trials": trials}
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
@@ -216,16 +225,47 @@ class _Bayesian(_Mended, BayesianOptimizationOracle):
     """A Gaussian process that knows of failures, and of what is being tried."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """Returns the values that promise most, or others where these were tried."""
+        """Returns the values that promise most, of those that were not tried."""
+        completed = [t for t in self.trials.values() if t.status == TrialStatus.COMPLETED]
+        if not self.trials or len(completed) < self.num_initial_points:
+            return super().populate_space(trial_id)
         # Of the trial's number: a search that was killed goes on as it would have.
-        self._random_state = np.random.RandomState([self.seed % 2**32, len(self.trials)])
+        draw = np.random.default_rng([self.seed, len(self.trials)])
         with warnings.catch_warnings():
             # Where the scores hardly differ, the kernel's parameters end at their bounds.
             warnings.simplefilter("ignore")
-            found = super().populate_space(trial_id)
-        if self.trials and found["values"] and self._duplicate(found["values"]):
-            return self._random_populate_space()
-        return found
+            self.gpr = self._make_gpr()
+            self.gpr.fit(*self._vectorize_trials())
+            for place in self._promising(draw):
+                values = self._vector_to_values(place)
+                if not self._duplicate(values):
+                    return {"status": TrialStatus.RUNNING, "values": values}
+        return self._random_populate_space()
+
+    def _make_gpr(self) -> GaussianProcessRegressor:
+        return GaussianProcessRegressor(
+            kernel=Matern(nu=2.5),
+            n_restarts_optimizer=_RESTARTS,
+            normalize_y=True,
+            alpha=self.alpha,
+            random_state=self.seed % 2**32,
+        )
+
+    def _promising(self, draw: np.random.Generator) -> np.ndarray:
+        """Returns places of the unit cube, those first where the score may be the smallest."""
+        dimensions = len(self._nonfixed_space())
+        places = draw.uniform(size=(_PLACES, dimensions))
+        for reach in _REACHES:
+            best = places[np.argsort(self._bound(places))[: _PLACES // 16]]
+            near = np.repeat(best, 8, axis=0)
+            near = np.clip(near + draw.normal(0.0, reach, near.shape), 0.0, 1.0)
+            places = np.concatenate([best, near])
+        return places[np.argsort(self._bound(places))]
+
+    def _bound(self, places: np.ndarray) -> np.ndarray:
+        """Returns how small the score may be (Srinivas et al., 2010, equation 6)."""
+        means, spreads = self.gpr.predict(places, return_std=True)
+        return means - self.beta * spreads
 
     def _vectorize_trials(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the places of all trials in the unit cube, and what is to be smallest."""
@@ -241,12 +281,13 @@ class _Bayesian(_Mended, BayesianOptimizationOracle):
                 running.append(place)
             else:
                 failed.append(place)
-        worst = max(scores, default=0.0)
+        worst, best = max(scores, default=0.0), min(scores, default=0.0)
         places += failed
-        scores += [worst] * len(failed)
+        # As far behind the worst as that is behind the best.
+        scores += [worst + (worst - best or abs(worst) or 1.0)] * len(failed)
         if running and places:
-            self.gpr.fit(np.array(places), np.array(scores))
-            means, spreads = self.gpr.predict(np.array(running), return_std=True)
+            gpr = self._make_gpr().fit(np.array(places), np.array(scores))
+            means, spreads = gpr.predict(np.array(running), return_std=True)
             # Expected to be poor, lest the same is tried twice.
             places += running
             scores += list(means + spreads)
