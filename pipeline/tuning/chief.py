@@ -38,6 +38,7 @@ _GRACE = 30.0
 # Processes in a row that end before they ask for a trial.
 _STILLBORN = 3
 _TAIL = 4
+_LAST_MOMENT = 5.0
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ class _Desk:
         self._doing: dict[str, str] = {}
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.asked: set[str] = set()
+        self.processes: dict[str, subprocess.Popen] = {}
         self.closing = False
         self.failure: BaseException | None = None
 
@@ -181,6 +183,10 @@ class _Desk:
         number = self._doing.pop(worker, None)
         if number is None or self.closing:
             return
+        if process := self.processes.get(worker):
+            # Its connection ends a moment before it does.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                how = _ended(process.wait(_LAST_MOMENT))
         try:
             trial = self._search.lose(number, how)
         except Exception as error:  # noqa: BLE001  the main thread raises it
@@ -307,6 +313,8 @@ class Crew:
                 text=True,
                 process_group=0,  # so that Ctrl-C comes once, from here
             )
+        if self._desk:
+            self._desk.processes[place.name] = place.process
         job = self._job.described(self._address, self._secret, place.name, place.cores)
         with contextlib.suppress(BrokenPipeError):  # it is found dead soon
             # Stays open: that it closes tells the process of our death.

@@ -21,7 +21,6 @@ import math
 import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras_tuner
@@ -33,6 +32,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern
 
 from pipeline.tuning.parameters import Parameters
+from pipeline.tuning.search import Proposal
 
 _OWN = "tuner/"  # begins the names of what Hyperband notes among the values
 _SEEDS_APART = 1_000_003
@@ -43,25 +43,6 @@ _FEWEST_RANDOM = 3
 _PLACES = 2048
 _REACHES = (0.1, 0.02, 0.004)
 _RESTARTS = 4
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A trial that an oracle wants.
-
-    Args:
-        id: Its number.
-        values: As Keras Tuner has them.
-        epochs: Epochs after which it ends.
-        continues: The trial that it goes on from, or None.
-        first_epoch: Epochs of that one.
-    """
-
-    id: str
-    values: dict[str, Any]
-    epochs: int
-    continues: str | None = None
-    first_epoch: int = 0
 
 
 class Oracle:

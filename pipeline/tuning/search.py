@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from pipeline import files
 from pipeline.errors import DataError, PipelineError
@@ -33,12 +33,31 @@ _TIME = "the time of the search was over"
 _EPOCHS = "the epochs of the search would not suffice"
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """A trial that an oracle wants.
+
+    Args:
+        id: Its number.
+        values: As Keras Tuner has them.
+        epochs: Epochs after which it ends.
+        continues: The trial that it goes on from, or None.
+        first_epoch: Epochs of that one.
+    """
+
+    id: str
+    values: dict[str, Any]
+    epochs: int
+    continues: str | None = None
+    first_epoch: int = 0
+
+
 class Proposes(Protocol):
     """What a search asks of an oracle; `oracle.Oracle` says what it means."""
 
     state: dict[str, Any]
 
-    def propose(self) -> Any: ...
+    def propose(self) -> Proposal | Literal["wait", "stop"]: ...
 
     def conclude(self, number: str, score: float | None, *, rejected: bool = False) -> None: ...
 
@@ -410,9 +429,10 @@ class Search:
             if kept.format != _FORMAT:
                 raise DataError(f"{self._path}: has format {kept.format}, expected {_FORMAT}")
             self._oracle.state = kept.oracle
-        except (ValidationError, ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
+            said = " ".join(str(error).split("\n")[:3])
             raise DataError(
-                f"{self._path}: is no record of a search ({type(error).__name__}: {error}); "
+                f"{self._path}: is no record of a search ({type(error).__name__}: {said}); "
                 f"remove {self._path.parent} to begin anew"
             ) from None
         self._trials = {trial.id: trial for trial in kept.trials}

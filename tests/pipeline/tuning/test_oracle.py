@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.tuning.oracle import Oracle, Proposal
+from pipeline.tuning.oracle import Oracle
 from pipeline.tuning.parameters import Parameters
+from pipeline.tuning.search import Proposal
 from pipeline.tuning.space import Space
 
 # Keras Tuner asks for the names of threads as Python 3.9 did.
