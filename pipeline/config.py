@@ -194,7 +194,8 @@ def _validate(origin: Origin, folder: Path | None, wrong: Sequence[Complaint] = 
         wrong += complaints.of(error, origin, RunConfig)
         wrong += custom.complaints(_components(origin.values), origin, folder)
     else:
-        wrong += custom.complaints(found.components, origin, folder)
+        without = () if found.tuner.space else ("Tuner",)
+        wrong += custom.complaints(found.components, origin, folder, without)
         wrong += _unsliced(found, origin)
         wrong += _retried(found, origin)
         wrong += _unsearchable(found, origin)

@@ -28,6 +28,7 @@ from pipeline.components import (
     schema_gen,
     statistics_gen,
     trainer,
+    tuner,
 )
 from pipeline.errors import PipelineError, UsageError
 from pipeline.orchestration import beside
@@ -43,6 +44,7 @@ BUILT_IN: dict[str, ModuleType] = {
     "StatisticsGen": statistics_gen,
     "SchemaGen": schema_gen,
     "ExampleValidator": example_validator,
+    "Tuner": tuner,
     "Trainer": trainer,
     "Evaluator": evaluator,
     "InfraValidator": infra_validator,
@@ -233,7 +235,10 @@ class _Checked:
 
 
 def complaints(
-    components: Sequence[Component], origin: Origin, folder: Path | None = None
+    components: Sequence[Component],
+    origin: Origin,
+    folder: Path | None = None,
+    without: Sequence[str] = (),
 ) -> list[Complaint]:
     """Returns what is wrong with the components, of which each is well formed by itself.
 
@@ -241,6 +246,7 @@ def complaints(
         components: Those of the configuration.
         origin: Where the configuration comes from.
         folder: That of its file.
+        without: Components of the pipeline's own that this graph does not have.
     """
     wrong: list[Complaint] = []
     checked = []
@@ -256,11 +262,11 @@ def complaints(
             wrong += _of_parameters(component, module, origin, (*path, "parameters"))
         checked.append(_Checked(component, path, module))
     outputs: dict[str, Mapping[str, str] | None] = {
-        name: module.OUTPUTS for name, module in BUILT_IN.items()
+        name: module.OUTPUTS for name, module in BUILT_IN.items() if name not in without
     }
     for one in checked:
         name = one.component.name
-        if name in outputs:
+        if name in outputs or name in BUILT_IN:
             whose = "of the pipeline's own" if name in BUILT_IN else "above"
             wrong.append(
                 _complaint(

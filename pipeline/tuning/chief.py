@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 
 from pipeline import files
 from pipeline.errors import PipelineError
-from pipeline.orchestration.artifact import Context
+from pipeline.orchestration.artifact import Artifact, Context
 from pipeline.tuning.channel import Chief
 from pipeline.tuning.parameters import Parameters
 from pipeline.tuning.search import Search
@@ -46,15 +46,13 @@ class Job:
     """What the workers of a search have in common.
 
     Args:
-        examples: The Examples artifact.
-        statistics: The ExampleStatistics artifact.
+        inputs: Those of Tuner.
         parameters: Those of Tuner.
         state: What is kept of the search.
         program: What a worker's process is.
     """
 
-    examples: Path
-    statistics: Path
+    inputs: Mapping[str, Artifact]
     parameters: Parameters
     state: Path
     program: Sequence[str] = PROGRAM
@@ -66,8 +64,10 @@ class Job:
             "secret": secret,
             "name": name,
             "cores": list(cores),
-            "examples": str(self.examples.absolute()),
-            "statistics": str(self.statistics.absolute()),
+            "inputs": {
+                key: {**asdict(artifact), "uri": str(artifact.uri.absolute())}
+                for key, artifact in self.inputs.items()
+            },
             "state": str(self.state.absolute()),
             "parameters": TypeAdapter(Parameters).dump_python(self.parameters, mode="json"),
             "path": sys.path,
@@ -239,8 +239,14 @@ class _Place:
     process: subprocess.Popen | None = None
 
     @property
+    def crew(self) -> str:
+        """What tells it from those of other crews, on other machines perhaps of the same name."""
+        return f"{os.uname().nodename}-{os.getpid()}-{self.index}"
+
+    @property
     def name(self) -> str:
-        return f"{os.uname().nodename}-{self.index}.{self.starts}"
+        """What tells the process from those before it."""
+        return f"{self.crew}.{self.starts}"
 
 
 class Crew:
@@ -333,7 +339,7 @@ class Crew:
             )
 
     def _log(self, place: _Place) -> Path:
-        return self._job.state / "logs" / f"{os.uname().nodename}-{place.index}.log"
+        return self._job.state / "logs" / f"{place.crew}.log"
 
     def _alive(self) -> list[subprocess.Popen]:
         found = [place.process for place in self._places if place.process]

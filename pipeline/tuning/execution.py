@@ -54,8 +54,7 @@ def whole(parameters: Parameters) -> TrainerParameters:
 
 def train(
     trial: Trial,
-    examples: Path,
-    statistics: Path,
+    inputs: dict[str, Artifact],
     parameters: Parameters,
     state: Path,
     reports: Reports,
@@ -65,8 +64,7 @@ def train(
 
     Args:
         trial: The trial.
-        examples: The Examples artifact.
-        statistics: The ExampleStatistics artifact.
+        inputs: `examples` and `statistics`, as Trainer has them.
         parameters: Those of Tuner, with Trainer's.
         state: Where the training keeps its checkpoints.
         reports: Receives what is known while it goes on.
@@ -83,15 +81,12 @@ def train(
     # The configuration is trained as it is, with what cannot be written down, too.
     own = {} if trial.kind == "default" else trial.values
     settled = replace(space.apply(whole(parameters), own), seed=trial.seed)
-    contents = manifest.load(examples)
+    root = inputs["examples"].uri
+    contents = manifest.load(root)
     cost = constraints.measure(settled, len(contents.classes))
     reports.measured(cost.parameters, cost.macs)
     if found := constraints.reason(cost, parameters):
         raise RejectedError(found)
-    inputs = {
-        "examples": Artifact("Examples", examples),
-        "statistics": Artifact("ExampleStatistics", statistics),
-    }
     expected = trainer.preprocessing(settled, inputs)
 
     def progress(done: float, total: float, **figures: float) -> None:
@@ -103,7 +98,7 @@ def train(
 
     context = Context("tuner", progress=progress, say=print, state=state)
     try:
-        return session.measure(examples, contents, settled, expected, context, trial.epochs)
+        return session.measure(root, contents, settled, expected, context, trial.epochs)
     except FloatingPointError as error:
         raise PipelineError(str(error)) from None
 

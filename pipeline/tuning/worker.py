@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from pipeline import files, quiet
 from pipeline.errors import PipelineError, Stopped, UsageError
+from pipeline.orchestration.artifact import Artifact
 from pipeline.tuning.channel import GoneError, Worker
 from pipeline.tuning.parameters import Parameters
 from pipeline.tuning.trial import Trial
@@ -81,6 +82,10 @@ def _do(
     from pipeline.tuning.execution import RejectedError, TimeOverError
 
     trial = TypeAdapter(Trial).validate_python(found["trial"])
+    inputs = {
+        key: Artifact(**{**described, "uri": Path(described["uri"])})
+        for key, described in job["inputs"].items()
+    }
     left, begin = found["left"], time.monotonic()
 
     def remaining() -> float:
@@ -94,8 +99,7 @@ def _do(
     try:
         figures = train(
             trial,
-            Path(job["examples"]),
-            Path(job["statistics"]),
+            inputs,
             parameters,
             state / "trials" / found["folder"],
             _Reports(chief, trial.id),

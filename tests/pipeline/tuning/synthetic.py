@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline import files
 from pipeline.errors import PipelineError, UsageError
-from pipeline.orchestration.artifact import Context
+from pipeline.orchestration.artifact import Artifact, Context
 from pipeline.tuning import chief, worker
 from pipeline.tuning.execution import RejectedError, Reports, TimeOverError
 from pipeline.tuning.finals import Rules
@@ -65,7 +65,9 @@ def search(state: Path, trials: list[dict[str, Any]], **fields: Any) -> Search:
 
 def job(state: Path, examples: Path, workers: int) -> chief.Job:
     examples.mkdir(parents=True, exist_ok=True)
-    return chief.Job(examples, examples, Parameters(workers=workers), state, PROGRAM)
+    return chief.Job(
+        {"examples": Artifact("Examples", examples)}, Parameters(workers=workers), state, PROGRAM
+    )
 
 
 def noted(examples: Path) -> list[dict[str, Any]]:
@@ -83,15 +85,16 @@ def note(examples: Path, **what: Any) -> None:
 
 def train(
     trial: Trial,
-    examples: Path,
-    statistics: Path,
+    inputs: Mapping[str, Artifact],
     parameters: Parameters,
     state: Path,
     reports: Reports,
     remaining: Callable[[], float],
 ) -> Mapping[str, float]:
     """Does a trial: `score`, `seconds`, and `fate` are its values."""
-    note(examples, trial=trial.id, what="begin", cores=sorted(os.sched_getaffinity(0)))
+    note(
+        inputs["examples"].uri, trial=trial.id, what="begin", cores=sorted(os.sched_getaffinity(0))
+    )
     reports.measured(1000, 20_000)
     done = state / "epochs"
     begun = int(done.read_text()) if done.exists() else 0

@@ -155,6 +155,29 @@ def test_kill_9_at_any_moment_loses_no_finished_trial(tmp_path, round_):
     assert {n: known[n] for n in finished} == finished
 
 
+def test_workers_of_another_machine_join_and_end_with_the_search(tmp_path):
+    trials = [{"score": 0.5, "seconds": 0.5}] * 10
+    found = synthetic.search(tmp_path / "state", trials)
+    job = synthetic.job(tmp_path / "state", tmp_path / "examples", 1)
+    chief.join(job, Context("another"))  # there is no chief yet
+    said, joined = (
+        [],
+        threading.Thread(
+            target=lambda: (
+                _await((tmp_path / "state" / "chief.json").exists),
+                chief.join(job, Context("another", say=said.append)),
+            )
+        ),
+    )
+    joined.start()
+    chief.run(found, job, Context("synthetic"), "127.0.0.1")
+    joined.join(20)
+    assert not joined.is_alive()
+    assert said[0].startswith("working for the search of 127.0.0.1:")
+    assert len({one["process"] for one in synthetic.noted(tmp_path / "examples")}) == 2
+    assert sorted(begun(tmp_path)) == sorted(trial.id for trial in found.trials)
+
+
 def test_a_chief_listens_to_its_own_workers_alone():
     heard, left = [], []
     with channel.Chief(
