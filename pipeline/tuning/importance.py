@@ -19,7 +19,7 @@ EPOCHS = "epochs"
 
 # Fewer different sets of values say nothing of any.
 LEAST_TRIALS = 10
-_FOLDS, _REPEATS, _SHUFFLES, _TREES = 5, 5, 4, 60
+_FOLDS, _REPEATS, _SHUFFLES, _TREES = 5, 4, 4, 40
 
 
 @dataclass(frozen=True)
