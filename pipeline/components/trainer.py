@@ -384,6 +384,7 @@ def _export(
     files.write_json(model.uri / "classes.json", contents.classes)
     model.properties.update(
         architecture=parameters.model,
+        arguments=parameters.model_arguments,
         parameters=trained.model.count_params(),
         preprocessing=dataclasses.asdict(expected),
     )

@@ -24,7 +24,6 @@ __all__ = ["OUTPUTS", "RESUMABLE", "Parameters", "attend", "check", "external", 
 OUTPUTS = {"best_hyperparameters": "HyperParameters", "tuner_results": "TunerResults"}
 RESUMABLE = True
 
-_SEARCH = "search.json"
 _LEAST = ("loss", "error")
 _LOCAL = "localhost"
 
@@ -92,24 +91,16 @@ def run(
         rules.epochs,
         rules.direction,
     )
-    found = search.Search(job.state / _SEARCH, oracle, default, space.decode, rules, budget)
+    found = search.Search(
+        job.state / RECORD, parameters.algorithm, oracle, default, space.decode, rules, budget
+    )
     chief.run(found, job, context, _host())
     verdict = found.verdict
     if verdict.best is None:
         raise PipelineError(_hopeless(found))
     best = next(trial for trial in found.trials if trial.id == verdict.best)
     hyperparameters = oracle.hyperparameters(space.encode(best.values)).get_config()
-    record = Record(
-        algorithm=parameters.algorithm,
-        objective=rules.objective,
-        direction=rules.direction,
-        space=hyperparameters["space"],
-        epochs=rules.epochs,
-        seconds=found.seconds,
-        best=verdict.best,
-        reason=verdict.reason,
-        trials=found.trials,
-    )
+    record = found.record(verdict.best, verdict.reason)
     outcome.write_best(outputs["best_hyperparameters"].uri, hyperparameters)
     results = outputs["tuner_results"]
     outcome.write_results(results.uri, found.trials)

@@ -172,6 +172,7 @@ class Training:
             sigmoids=recipe.loss == "bce",
         )
         self._step = 0
+        self._logged = True
         self._shown: dict[str, float] = {}
         self._evaluated = 0
         self._best: dict[str, Any] | None = None
@@ -191,27 +192,29 @@ class Training:
         Args:
             interruption: Notes what asks to stop.
             epochs: To the end of that one, with a checkpoint there; None for all.
-            logged: Whether there are logs for TensorBoard.
+            logged: Whether there are logs for TensorBoard; where there are none, what was measured
+                by class is among what is returned.
 
         Raises:
             Stopped: SIGTERM.
             KeyboardInterrupt: Ctrl-C.
             FloatingPointError: The training is not in order, and going back did not help.
         """
+        self._logged = logged
         if epochs is not None:
             self._until = self._steps_per_epoch * epochs
         trouble = None
         if self._saving.good is None:
             trouble = self._save()  # somewhere to go back to
-        while trouble := trouble or self._stretch(interruption, logged):
+        while trouble := trouble or self._stretch(interruption):
             self._roll_back(trouble)
             trouble = None
         return self._results()
 
-    def _stretch(self, interruption: Interruption, logged: bool) -> Trouble | None:
+    def _stretch(self, interruption: Interruption) -> Trouble | None:
         """Trains to where it ends, or to where something is out of order, which is returned."""
         batches, held_out = self._feed.training(self._step, self._until), self._feed.held_out()
-        logs = self._logs() if logged and not self._worker else None
+        logs = self._logs() if self._logged and not self._worker else None
         rounds = self._loop.fit(
             batches,
             self._step,
@@ -366,6 +369,8 @@ class Training:
         evaluation = self._loop.evaluate(held_out, self._feed.evaluation_steps)
         self._evaluated = self._step
         self._shown |= {"eval_accuracy": evaluation.accuracy, "eval_loss": evaluation.loss}
+        if not self._logged:
+            self._shown |= {f"eval_{name}": found for name, found in evaluation.by_class.items()}
         if logs:
             logs.evaluation(self._step, evaluation)
         if self._best and evaluation.accuracy <= self._best["figures"]["eval_accuracy"]:

@@ -384,7 +384,7 @@ def places(workers: int) -> list[_Place]:
         environment = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
         if 1 < workers <= len(gpus):
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[index::workers])
-        found.append(_Place(index, own if workers > 1 else (), environment))
+        found.append(_Place(index, own if 1 < workers <= len(cores) else (), environment))
     return found
 
 

@@ -36,6 +36,7 @@ from pipeline.tuning.search import Proposal
 
 _OWN = "tuner/"  # begins the names of what Hyperband notes among the values
 _SEEDS_APART = 1_000_003
+_SEEDS = 2**32 - 1
 # Of the variance of the scores: two trainings with the same values do not score the same.
 _NOISE = 1e-2
 _FEWEST_RANDOM = 3
@@ -69,12 +70,13 @@ class Oracle:
         self._objective = parameters.objective
         self._epochs = epochs
         self._lock = threading.Lock()
+        self.space = space.get_config()["space"]
         self._asked = 0
         common = {
             "objective": keras_tuner.Objective(parameters.objective, direction),
             "hyperparameters": space,
             "allow_new_entries": False,
-            "seed": 1 + parameters.seed * _SEEDS_APART,
+            "seed": 1 + parameters.seed * _SEEDS_APART % _SEEDS,
             "max_consecutive_failed_trials": math.inf,
         }
         match parameters.algorithm:
@@ -229,7 +231,7 @@ class _Bayesian(_Mended, BayesianOptimizationOracle):
             n_restarts_optimizer=_RESTARTS,
             normalize_y=True,
             alpha=self.alpha,
-            random_state=self.seed % 2**32,
+            random_state=self.seed,
         )
 
     def _promising(self, draw: np.random.Generator) -> np.ndarray:

@@ -20,7 +20,7 @@ from pipeline import files
 from pipeline.errors import DataError, PipelineError
 from pipeline.tuning import finals
 from pipeline.tuning.finals import Rules, Verdict
-from pipeline.tuning.trial import State, Trial
+from pipeline.tuning.trial import Record, State, Trial
 
 _FORMAT = 1
 # So often a trial may lose its process before it is taken for the cause.
@@ -56,6 +56,7 @@ class Proposes(Protocol):
     """What a search asks of an oracle; `oracle.Oracle` says what it means."""
 
     state: dict[str, Any]
+    space: list[dict[str, Any]]
 
     def propose(self) -> Proposal | Literal["wait", "stop"]: ...
 
@@ -86,9 +87,8 @@ class _Kept:
     """What the file holds."""
 
     format: int
-    seconds: float
     searched: bool
-    trials: list[Trial]
+    record: Record
     oracle: dict[str, Any]
 
 
@@ -97,6 +97,7 @@ class Search:
 
     Args:
         path: The file that it is kept in.
+        algorithm: How the oracle proposes values, for the record.
         oracle: Proposes values.
         default: The values of the configuration, as Trainer's fields have them.
         decode: Returns what an oracle proposed as the fields have it.
@@ -108,6 +109,7 @@ class Search:
     def __init__(
         self,
         path: Path,
+        algorithm: str,
         oracle: Proposes,
         default: Mapping[str, Any],
         decode: Callable[[Mapping[str, Any]], dict[str, Any]],
@@ -116,6 +118,8 @@ class Search:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._path = path
+        self._algorithm = algorithm
+        self._space = oracle.space
         self._oracle = oracle
         self._default = dict(default)
         self._decode = decode
@@ -183,6 +187,25 @@ class Search:
     def verdict(self) -> Verdict:
         """Which trial has won, once all is done."""
         return finals.verdict(self.trials, self._rules)
+
+    def record(self, best: str | None, reason: str) -> Record:
+        """Returns the search as it is written down.
+
+        Args:
+            best: The trial whose values won; None before the end.
+            reason: Why that one.
+        """
+        return Record(
+            algorithm=self._algorithm,
+            objective=self._rules.objective,
+            direction=self._rules.direction,
+            space=self._space,
+            epochs=self._rules.epochs,
+            seconds=self.seconds,
+            best=best,
+            reason=reason,
+            trials=self.trials,
+        )
 
     def next(self, worker: str) -> Trial | Literal["wait", "stop"]:
         """Returns the trial that a worker is to do; or that it has to wait, or may go.
@@ -416,9 +439,8 @@ class Search:
     def _write(self) -> None:
         kept = {
             "format": _FORMAT,
-            "seconds": self.seconds,
             "searched": self._searched,
-            "trials": [asdict(trial) for trial in self._trials.values()],
+            "record": asdict(self.record(None, "")),
             "oracle": self._oracle.state,
         }
         files.write_json(self._path, kept)
@@ -435,9 +457,9 @@ class Search:
                 f"{self._path}: is no record of a search ({type(error).__name__}: {said}); "
                 f"remove {self._path.parent} to begin anew"
             ) from None
-        self._trials = {trial.id: trial for trial in kept.trials}
-        self._before, self._searched = kept.seconds, kept.searched
-        self._waiting = [trial.id for trial in kept.trials if not trial.ended]
+        self._trials = {trial.id: trial for trial in kept.record.trials}
+        self._before, self._searched = kept.record.seconds, kept.searched
+        self._waiting = [trial.id for trial in kept.record.trials if not trial.ended]
 
 
 def _epochs(trial: Trial) -> int:

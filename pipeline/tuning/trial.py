@@ -1,5 +1,6 @@
 """What is written down of a trial and of a whole search, and read again by the report."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -101,13 +102,14 @@ class Record:
 
 
 def read(path: Path) -> Record:
-    """Returns the search that a file records.
+    """Returns the search that a file records, one that has ended or, in its state, one under way.
 
     Raises:
         DataError: It is not there, or is no such file.
     """
     try:
-        return TypeAdapter(Record).validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
+        found = json.loads(path.read_bytes())
+        return TypeAdapter(Record).validate_python(found.get("record", found))
+    except (OSError, ValueError, AttributeError) as error:
+        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise DataError(f"{path}: is no record of a search ({said}); run Tuner again") from None

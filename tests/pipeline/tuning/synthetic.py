@@ -34,6 +34,7 @@ class Scripted:
 
     def __init__(self, values: list[dict[str, Any]]):
         self._values = values
+        self.space: list[dict[str, Any]] = []
         self.state: dict[str, Any] = {"next": 0, "ended": []}
 
     def propose(self) -> Any:
@@ -55,6 +56,7 @@ def search(state: Path, trials: list[dict[str, Any]], **fields: Any) -> Search:
     rules = {"finalists": 0, **fields.pop("rules", {})}
     return Search(
         state / "search.json",
+        "random",
         Scripted(trials),
         trials[0],
         dict,

@@ -140,7 +140,7 @@ def test_kill_9_at_any_moment_loses_no_finished_trial(tmp_path, round_):
         process.wait()
         assert not set(begun(tmp_path)[before:]) & set(finished)
         if path.exists():
-            known = {t["id"]: t for t in json.loads(path.read_bytes())["trials"]}
+            known = {t["id"]: t for t in json.loads(path.read_bytes())["record"]["trials"]}
             for number, trial in finished.items():
                 assert known[number] == trial
             finished = {n: t for n, t in known.items() if t["state"] != "RUNNING"}
@@ -150,7 +150,7 @@ def test_kill_9_at_any_moment_loses_no_finished_trial(tmp_path, round_):
     assert process.returncode == 0, errors
     assert "best 0011" in output
     assert not set(begun(tmp_path)[before:]) & set(finished)
-    known = {t["id"]: t for t in json.loads(path.read_bytes())["trials"]}
+    known = {t["id"]: t for t in json.loads(path.read_bytes())["record"]["trials"]}
     assert [trial["state"] for trial in known.values()] == ["COMPLETED"] * 12
     assert {n: known[n] for n in finished} == finished
 

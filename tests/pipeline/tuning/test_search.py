@@ -47,6 +47,7 @@ def search(
     space = Space(found.space)
     return Search(
         path,
+        algorithm,
         Oracle(found, space.to_keras_tuner(), DEFAULT, EPOCHS, "max"),
         DEFAULT,
         space.decode,
@@ -120,7 +121,9 @@ def test_a_search_goes_on_from_any_moment(algorithm, tmp_path, monkeypatch):
         path = tmp_path / "again" / "search.json"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-        before = {t["id"]: t for t in json.loads(content)["trials"] if t["state"] != "RUNNING"}
+        before = {
+            t["id"]: t for t in json.loads(content)["record"]["trials"] if t["state"] != "RUNNING"
+        }
         again = search(path, algorithm)
         begun = finish(again)
         assert not set(begun) & set(before)
