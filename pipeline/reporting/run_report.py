@@ -38,6 +38,7 @@ from pipeline.reporting.gather import Data
 from pipeline.reporting.pictures import Fetch, thumbnail
 from pipeline.reporting.run_graph import Drawing
 from pipeline.tuning.importance import LEAST_TRIALS
+from pipeline.tuning.trial import RECORD
 
 FOLDER = "reports"
 REFUSED = "REFUSED"
@@ -139,7 +140,7 @@ def render(store: Store, run: Run, fetch: Fetch | None = None) -> str:
             return None
 
     data = known("The data", lambda: gather.of_run(store, run))
-    search = known("The search for hyperparameters", lambda: _search(run))
+    search = known("The search for hyperparameters", lambda: _search(store, run))
     course = known("The training", lambda: _course(store, run))
     found = known("The evaluation", lambda: _evaluation(run))
     sample = known("The images", lambda: _sample(data)) if data else None
@@ -284,10 +285,16 @@ def _counts(data: Data | None) -> dict[str, Any]:
     }
 
 
-def _search(run: Run) -> tuning.Summary | None:
-    """Returns what Tuner searched, if it came to an end."""
-    made = _outputs(run, "Tuner").get("tuner_results")
-    return tuning.read(made.uri) if made else None
+def _search(store: Store, run: Run) -> tuning.Summary | None:
+    """Returns what Tuner searched, also where it was stopped, as far as it came."""
+    step = run.step("Tuner")
+    if step is None or step.execution_id is None:
+        return None
+    if (made := step.outputs.get("tuner_results")) is not None:
+        return tuning.read(made.uri) if made.uri.is_dir() else None
+    (execution,) = store.executions([step.execution_id]).values()
+    left = store.state("Tuner", execution.key)
+    return tuning.read(left) if (left / RECORD).is_file() else None
 
 
 def _course(store: Store, run: Run) -> training_curves.Course | None:

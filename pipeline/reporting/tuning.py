@@ -107,7 +107,7 @@ def read(results: Path) -> Summary:
     """Reads a search.
 
     Args:
-        results: A TunerResults artifact.
+        results: A TunerResults artifact, or what a stopped search has left of one.
 
     Raises:
         DataError: It is damaged.

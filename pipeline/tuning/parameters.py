@@ -38,8 +38,8 @@ class Search:
             the values that it may have; or to a list of such, each with another `when`.
         algorithm: `"hyperband"`: many short trials, of which the best go on; `"bayesian"`: each
             trial where a Gaussian process of all before expects most; `"random"`.
-        objective: What a trial is judged by: a measure of the split `eval`, such as
-            `"eval_accuracy"` or `"eval_loss"`.
+        objective: What a trial is judged by, on the split `eval`; `"eval_balanced_accuracy"` is the
+            mean of the classes' recall, and `"eval_macro_f1"` that of their F1.
         direction: Whether it is to be greatest (`"max"`) or least (`"min"`); None to go by its
             name.
         max_trials: The search ends after so many trials.
@@ -60,7 +60,9 @@ class Search:
 
     space: dict[NonEmpty, Alternatives] = Field(default_factory=dict)
     algorithm: Literal["hyperband", "bayesian", "random"] = "bayesian"
-    objective: NonEmpty = "eval_accuracy"
+    objective: Literal["eval_accuracy", "eval_loss", "eval_balanced_accuracy", "eval_macro_f1"] = (
+        "eval_accuracy"
+    )
     direction: Literal["min", "max"] | None = None
     max_trials: Positive = 20
     max_epochs: Positive | None = None

@@ -10,6 +10,8 @@ from tests.pipeline.reporting import browser, runs
 from tests.pipeline.reporting.test_run_report import HOSTILE, page
 from tests.pipeline.tuning import records
 
+_VALUES = records.proposed(1)[0]
+
 
 def searched(root, record: Record):
     """A run that has searched, and nothing else."""
@@ -98,6 +100,22 @@ def test_a_run_without_a_search_has_no_such_part(tmp_path):
     made = runs.pets(tmp_path / "pets", until="ExampleGen")
     made.end()
     assert "search" not in page(made).ids
+
+
+def test_of_a_search_that_was_stopped_the_page_shows_how_far_it_came(tmp_path):
+    """Its state holds the record among what the search itself needs to go on."""
+    made = runs.Recorded(tmp_path / "pets", graph={"Tuner": ()})
+    made.step("Tuner", error="killed")
+    record = records.searched(4, trials=(records.trial(9, _VALUES, state="RUNNING", score=None),))
+    state = made.store.state("Tuner", "key of Tuner")
+    state.mkdir(parents=True)
+    kept = dataclasses.asdict(dataclasses.replace(record, best=None, reason=""))
+    files.write_json(state / RECORD, {"format": 1, "record": kept})
+    made.end("FAILED")
+    text = page(made).of("search")
+    assert "8 of 9 trials have a score, 1 under way" in text
+    assert "As far as it came before it ended; started again, it goes on." in text
+    assert "The best so far" in text
 
 
 def test_a_damaged_record_is_named_and_the_rest_is_shown(tmp_path):
