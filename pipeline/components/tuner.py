@@ -62,8 +62,10 @@ def run(
         PipelineError: All trials failed.
         KeyboardInterrupt: Ctrl-C; the trials that were running go on from a checkpoint.
     """
-    from pipeline.tuning import chief, hparams, outcome, search
+    from pipeline.tuning import chief, hparams, outcome
+    from pipeline.tuning.budget import Budget
     from pipeline.tuning.oracle import Oracle
+    from pipeline.tuning.search import Search
     from pipeline.tuning.space import Space
 
     job = _job(inputs, parameters, context)
@@ -76,7 +78,7 @@ def run(
             "give example_gen.splits one"
         )
     rules = _rules(parameters, contents.splits["eval"].examples)
-    budget = search.Budget(
+    budget = Budget(
         parameters.max_trials,
         parameters.max_epochs,
         None if parameters.max_minutes is None else 60 * parameters.max_minutes,
@@ -91,7 +93,7 @@ def run(
         rules.epochs,
         rules.direction,
     )
-    found = search.Search(
+    found = Search(
         job.state / RECORD, parameters.algorithm, oracle, default, space.decode, rules, budget
     )
     chief.run(found, job, context, _host())

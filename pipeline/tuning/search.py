@@ -17,18 +17,15 @@ from typing import Any, Literal, Protocol
 from pydantic import TypeAdapter
 
 from pipeline import files
-from pipeline.errors import DataError, PipelineError
+from pipeline.errors import DataError
 from pipeline.tuning import finals
+from pipeline.tuning.budget import Budget
 from pipeline.tuning.finals import Rules, Verdict
 from pipeline.tuning.trial import Record, State, Trial
 
 _FORMAT = 1
 # So often a trial may lose its process before it is taken for the cause.
 _DEATHS = 2
-# So many trials may fail before the first that does not: something else is wrong.
-_HOPELESS = 8
-# Of the trials that may be: those that a constraint rejects cost no training, but they do cost.
-_REJECTED = 20
 _TIME = "the time of the search was over"
 _EPOCHS = "the epochs of the search would not suffice"
 
@@ -63,23 +60,6 @@ class Proposes(Protocol):
     def conclude(self, number: str, score: float | None, *, rejected: bool = False) -> None: ...
 
     def goes_on(self, number: str) -> bool: ...
-
-
-@dataclass(frozen=True)
-class Budget:
-    """When a search ends.
-
-    Args:
-        trials: How many it may begin; those that are rejected and the final ones not counted.
-        epochs: Of all trials together; None for no limit.
-        seconds: Wall time, over all processes that do it one after the other; None for no limit.
-        workers: How many trials are done at once.
-    """
-
-    trials: int
-    epochs: int | None = None
-    seconds: float | None = None
-    workers: int = 1
 
 
 @dataclass
@@ -225,7 +205,7 @@ class Search:
                 replace(found, begin=begin, attempts=found.attempts + 1, worker=worker)
             )
 
-    def measured(self, number: str, parameters: int, macs: int) -> None:
+    def measured(self, number: str, parameters: int, macs: int | None) -> None:
         """Notes how large the network of a trial is."""
         with self._lock:
             self._keep(replace(self._trials[number], parameters=parameters, macs=macs))
@@ -362,11 +342,12 @@ class Search:
 
     def _proposed(self) -> Trial | Literal["wait"] | None:
         """Returns a new trial of the oracle, None where the search has ended."""
-        self._require_hope()
-        asked = None if self._spent() else self._oracle.propose()
+        self._budget.require_hope(self.trials)
+        allowed = self._budget.allows(self.trials, self._rules, self.left)
+        asked = self._oracle.propose() if allowed else "stop"
         if asked == "wait":
             return "wait"
-        if asked is None or asked == "stop":
+        if asked == "stop":
             self._searched = True
             self._write()
             return None
@@ -382,50 +363,13 @@ class Search:
             first_epoch=asked.first_epoch,
         )
         self._trials[trial.id] = trial
-        if not first and not self._affordable(trial):
+        if not first and not self._budget.affords(self.trials, self._rules):
             self._searched = True
             self.end(trial.id, "STOPPED", reason=_EPOCHS)
             return None
         self._waiting.append(trial.id)
         self._write()
         return trial
-
-    def _require_hope(self) -> None:
-        """Raises PipelineError where no trial has ended well, and many have not."""
-        states = [trial.state for trial in self._trials.values()]
-        if "COMPLETED" in states:
-            return
-        limits = (("FAILED", _HOPELESS), ("REJECTED", max(_REJECTED, self._budget.trials)))
-        for state, most in limits:
-            if states.count(state) >= most:
-                last = [trial for trial in self._trials.values() if trial.state == state][-1]
-                raise PipelineError(
-                    f"none of {len(states)} trials has a score, {most} are {state}; the last, "
-                    f"{last.id} with {_said(last.values)}: {last.reason}"
-                )
-
-    def _spent(self) -> bool:
-        """Whether the search has no budget for one more trial of its own."""
-        own = [trial for trial in self._trials.values() if trial.kind != "final"]
-        rejected = sum(trial.state == "REJECTED" for trial in own)
-        if len(own) - rejected >= self._budget.trials or rejected >= _REJECTED * max(
-            1, self._budget.trials
-        ):
-            return True
-        if self._budget.seconds is None:
-            return False
-        per_epoch = [t.seconds / len(t.objective) for t in own if t.ended and t.objective]
-        whole = max(per_epoch, default=0.0) * self._rules.epochs
-        # For one more and for the finals, which take no more than half of it.
-        needed = whole * (1 + self._rules.most / self._budget.workers)
-        return self.left <= min(needed, self._budget.seconds / 2)
-
-    def _affordable(self, new: Trial) -> bool:
-        """Whether the epochs suffice for a new trial, and for the final ones."""
-        if self._budget.epochs is None:
-            return True
-        spent = sum(map(_epochs, self._trials.values())) + self._rules.most * self._rules.epochs
-        return spent <= self._budget.epochs
 
     def _worked(self, number: str) -> float:
         since, before = self._since.get(number, (self._clock(), self._trials[number].seconds))
@@ -462,20 +406,9 @@ class Search:
         self._waiting = [trial.id for trial in kept.record.trials if not trial.ended]
 
 
-def _epochs(trial: Trial) -> int:
-    """Returns the epochs that a trial took, or will take."""
-    if trial.state in ("RUNNING", "COMPLETED"):
-        return trial.epochs - trial.first_epoch
-    return len(trial.objective)
-
-
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
 def _all_finite(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if math.isfinite(value)}
-
-
-def _said(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())

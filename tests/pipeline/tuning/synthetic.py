@@ -19,10 +19,11 @@ from pipeline import files
 from pipeline.errors import PipelineError, UsageError
 from pipeline.orchestration.artifact import Artifact, Context
 from pipeline.tuning import chief, worker
+from pipeline.tuning.budget import Budget
 from pipeline.tuning.execution import RejectedError, Reports, TimeOverError
 from pipeline.tuning.finals import Rules
 from pipeline.tuning.parameters import Parameters
-from pipeline.tuning.search import Budget, Proposal, Search
+from pipeline.tuning.search import Proposal, Search
 from pipeline.tuning.trial import Trial
 
 PROGRAM = (sys.executable, "-m", "tests.pipeline.tuning.synthetic")

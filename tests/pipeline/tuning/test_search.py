@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from pipeline.errors import DataError, PipelineError
+from pipeline.tuning.budget import Budget
 from pipeline.tuning.finals import Rules
 from pipeline.tuning.oracle import Oracle
 from pipeline.tuning.parameters import Parameters
-from pipeline.tuning.search import Budget, Search
+from pipeline.tuning.search import Search
 from pipeline.tuning.space import Space
 from pipeline.tuning.trial import Trial
 
