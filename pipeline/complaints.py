@@ -83,15 +83,21 @@ class Origin:
 
         Names of the members of unions stand in between, which nobody wrote.
         """
-        path, value = [], self.values
-        for part in location:
+        path, value, parts = [], self.values, list(location)
+        while parts:
+            part, taken = parts[0], 1
+            if isinstance(value, Mapping):
+                # A key may have dots itself, such as those of a search space.
+                names = [dotted(parts[:end]) for end in range(len(parts), 1, -1)]
+                dots = next((name for name in names if name in value), None)
+                if dots is not None and part not in value:
+                    part, taken = dots, dots.count(".") + 1
+            del parts[:taken]
             if (isinstance(value, Mapping) and part in value) or (
                 isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)
             ):
                 value = value[part]
-            else:
-                continue
-            path.append(part)
+                path.append(part)
         return tuple(path)
 
 

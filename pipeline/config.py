@@ -24,6 +24,8 @@ from pipeline.components.trainer import Parameters as TrainerParameters
 from pipeline.errors import UsageError, UsageErrors
 from pipeline.orchestration import beside, custom
 from pipeline.parameters import NonNegative, Positive, parameters
+from pipeline.tuning import feasibility
+from pipeline.tuning.parameters import Search
 
 DEFAULT = "digits"
 
@@ -51,6 +53,8 @@ class RunConfig:
         statistics_gen: Parameters of StatisticsGen.
         schema_gen: Parameters of SchemaGen.
         example_validator: What the data have to satisfy before anything is trained on them.
+        tuner: Which values of Trainer's parameters are searched for the best ones, and how long;
+            without a space none are.
         trainer: Network, optimisation, precision and strategy.
         evaluator: What the model has to reach before it may be pushed.
         infra_validator: How the exported model is tried before it may be pushed.
@@ -71,6 +75,7 @@ class RunConfig:
     example_validator: ExampleValidatorParameters = Field(
         default_factory=ExampleValidatorParameters
     )
+    tuner: Search = Field(default_factory=Search)
     trainer: TrainerParameters
     evaluator: EvaluatorParameters = Field(default_factory=EvaluatorParameters)
     infra_validator: InfraValidatorParameters = Field(default_factory=InfraValidatorParameters)
@@ -192,10 +197,10 @@ def _validate(origin: Origin, folder: Path | None, wrong: Sequence[Complaint] = 
         wrong += complaints.of(error, origin, RunConfig)
         wrong += custom.complaints(_components(origin.values), origin, folder)
     else:
-        wrong += custom.complaints(found.components, origin, folder)
+        wrong += custom.complaints(found.components, origin, folder, _left_out(found))
         wrong += _unsliced(found, origin)
         wrong += _retried(found, origin)
-        wrong += _absent(found, origin)
+        wrong += _unsearchable(found, origin)
         wrong += [] if wrong else _circular(found, origin)
     if len(wrong) == 1:
         raise UsageError(str(wrong[0]))
@@ -247,29 +252,23 @@ def _retried(config: RunConfig, origin: Origin) -> list[Complaint]:
     ]
 
 
-def _absent(config: RunConfig, origin: Origin) -> list[Complaint]:
-    """Returns which components wait for BulkInferrer where nothing is given to it."""
-    if config.bulk_inferrer.data is not None:
-        return []
-    message = "BulkInferrer is not in the run; expected bulk_inferrer.data"
-    wrong = []
-    for number, component in enumerate(config.components):
-        path = ("components", number)
-        places = [
-            ("inputs", key)
-            for key, source in component.inputs.items()
-            if source.partition(".")[0] == "BulkInferrer"
-        ]
-        places += [
-            (kind, place)
-            for kind in ("after", "before")
-            for place, name in enumerate(getattr(component, kind))
-            if name == "BulkInferrer"
-        ]
-        for place in places:
-            where = (*path, *place)
-            wrong.append(origin.complain(where, f"{complaints.dotted(where)}: {message}"))
-    return wrong
+def _left_out(config: RunConfig) -> dict[str, str]:
+    """Returns the components that the graph does not have, each with the key that puts it in."""
+    optional = {
+        "Tuner": ("tuner.space", config.tuner.space),
+        "BulkInferrer": ("bulk_inferrer.data", config.bulk_inferrer.data),
+    }
+    return {name: key for name, (key, value) in optional.items() if not value}
+
+
+def _unsearchable(config: RunConfig, origin: Origin) -> list[Complaint]:
+    """Returns which values the search for hyperparameters could not give to Trainer."""
+    return [
+        origin.complain(
+            origin.followed(("tuner", "space", *one.path)), feasibility.said(one, config.tuner)
+        )
+        for one in feasibility.complaints(config.tuner, config.trainer)
+    ]
 
 
 def _unsliced(config: RunConfig, origin: Origin) -> list[Complaint]:

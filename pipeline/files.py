@@ -125,6 +125,15 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Holds a lock on the file `path` that many may hold at once, but none beside `locked`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
 def sha256_file(path: Path) -> str:
     """Returns the SHA-256 of the file's bytes, in hexadecimal."""
     digest = hashlib.sha256()

@@ -16,6 +16,8 @@ and may offer
     CACHEABLE = False       for a component whose effect lies outside the store
     RESUMABLE = True        for one that keeps in `context.state` what a killed execution has done,
                             and that several workers may execute together
+    attend(inputs, parameters, context)
+                            what another machine does meanwhile, where that is not the same
 
 TensorFlow and Beam are imported inside `run`, so that a run whose
 results are all in the cache loads neither.

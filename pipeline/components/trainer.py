@@ -92,6 +92,8 @@ class Parameters:
             it costs next to nothing.
         recipe: A name of `keras_resnet.recipes.list_recipes()`: optimizer, schedule, loss,
             augmentation and stochastic depth of a paper.
+        recipe_arguments: Further fields of `keras_resnet.recipes.Recipe`, such as `beta_2` or
+            `nesterov`, which have no key here.
         batch_size: Examples per step, of all replicas together.
         epochs: Passes over the training split.
         optimizer: `"sgd"`, `"adamw"` or `"lamb"`.
@@ -172,6 +174,7 @@ class Parameters:
     xla: bool | None = None
     deterministic: bool | None = None
     recipe: NonEmpty = "default"
+    recipe_arguments: dict[str, Any] = Field(default_factory=dict)
     batch_size: Positive | None = None
     epochs: Positive | None = None
     optimizer: Literal["sgd", "adamw", "lamb"] | None = None
@@ -226,6 +229,11 @@ class Parameters:
     def _consistent(self) -> "Parameters":
         if own := sorted(_OWN_ARGUMENTS & set(self.model_arguments)):
             raise ValueError(f"model_arguments must not hold {', '.join(own)}: Trainer sets it")
+        if keys := sorted(set(OVERRIDES) & set(self.recipe_arguments)):
+            raise ValueError(
+                f"recipe_arguments must not hold {', '.join(keys)}: give it beside them, as a key "
+                "of trainer"
+            )
         if self.random_shift is not None and self.random_shift > min(self.image_size):
             raise ValueError(
                 f"random_shift must be at most the image size {list(self.image_size)}, "
@@ -284,7 +292,8 @@ def run(
     `settings.json`, the effective value of everything that was left to be found out.
 
     A killed training goes on from its last checkpoint, in `context.state`. Of several workers, the
-    first alone writes the outputs.
+    first alone writes the outputs. Where there are `hyperparameters`, their values stand for those
+    of the parameters.
     """
     if parameters.strategy == "multi_worker":
         from pipeline.training import worker
@@ -302,7 +311,10 @@ def train(
 ) -> Outcome:
     """Does what `run` does, in this process."""
     from pipeline.training import recipe, session
+    from pipeline.tuning import outcome
 
+    if "hyperparameters" in inputs:
+        parameters = outcome.applied(parameters, inputs["hyperparameters"].uri)
     settled, _ = recipe.settle(parameters)
     root = inputs["examples"].uri
     contents = manifest.load(root)
@@ -312,7 +324,7 @@ def train(
             f"the training split has no usable image of {', '.join(missing)}; "
             f"{root / 'quarantine.jsonl'} says which were not used, and why"
         )
-    expected = _preprocessing(parameters, inputs)
+    expected = preprocessing(parameters, inputs)
     try:
         trained = session.train(
             root, contents, parameters, expected, outputs["model_run"].uri, context
@@ -326,8 +338,14 @@ def train(
     return Outcome(_result(trained, settled))
 
 
-def _preprocessing(parameters: Parameters, inputs: dict[str, Artifact]) -> "Preprocessing":
-    """Returns what the network expects of its input."""
+def preprocessing(parameters: Parameters, inputs: dict[str, Artifact]) -> "Preprocessing":
+    """Returns what the network expects of its input.
+
+    Args:
+        parameters: Their mean and standard deviation are those of the weights that they begin with,
+            or of the training split, where they name none.
+        inputs: `statistics` of the training split.
+    """
     from pipeline.training import initialization
     from pipeline.training.preprocessing import Preprocessing
 
@@ -366,6 +384,7 @@ def _export(
     files.write_json(model.uri / "classes.json", contents.classes)
     model.properties.update(
         architecture=parameters.model,
+        arguments=parameters.model_arguments,
         parameters=trained.model.count_params(),
         preprocessing=dataclasses.asdict(expected),
     )

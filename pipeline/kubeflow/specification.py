@@ -46,7 +46,7 @@ def write(
         path: A `.yaml` file.
         image: With this package and its extras `pipeline` and `kfp`.
         claim: The PersistentVolumeClaim that is mounted at `DIRECTORY`; None for none.
-        gpus: That Trainer asks for.
+        gpus: That Trainer, and Tuner, ask for.
 
     Raises:
         UsageError: The extra `kfp` is not installed.
@@ -81,7 +81,7 @@ def write(
             task.set_retry(_RETRIES, backoff_duration="30s")
             if claim is not None:
                 kubernetes.mount_pvc(task, pvc_name=claim, mount_path=DIRECTORY)
-            if gpus and node.name == "Trainer":
+            if gpus and node.name in ("Trainer", "Tuner"):
                 task.set_accelerator_type(_GPU).set_accelerator_limit(gpus)
             tasks[node.name] = task
 

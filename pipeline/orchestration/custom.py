@@ -8,7 +8,7 @@ may have any name, that it need have no `Parameters`, and that it may declare wh
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +29,7 @@ from pipeline.components import (
     schema_gen,
     statistics_gen,
     trainer,
+    tuner,
 )
 from pipeline.errors import PipelineError, UsageError
 from pipeline.orchestration import beside
@@ -44,6 +45,7 @@ BUILT_IN: dict[str, ModuleType] = {
     "StatisticsGen": statistics_gen,
     "SchemaGen": schema_gen,
     "ExampleValidator": example_validator,
+    "Tuner": tuner,
     "Trainer": trainer,
     "Evaluator": evaluator,
     "InfraValidator": infra_validator,
@@ -235,7 +237,10 @@ class _Checked:
 
 
 def complaints(
-    components: Sequence[Component], origin: Origin, folder: Path | None = None
+    components: Sequence[Component],
+    origin: Origin,
+    folder: Path | None = None,
+    left_out: Mapping[str, str] | None = None,
 ) -> list[Complaint]:
     """Returns what is wrong with the components, of which each is well formed by itself.
 
@@ -243,7 +248,10 @@ def complaints(
         components: Those of the configuration.
         origin: Where the configuration comes from.
         folder: That of its file.
+        left_out: Components of the pipeline's own that this graph does not have, each with the key
+            of the configuration that puts it in.
     """
+    left_out = left_out or {}
     wrong: list[Complaint] = []
     checked = []
     for number, component in enumerate(components):
@@ -258,11 +266,11 @@ def complaints(
             wrong += _of_parameters(component, module, origin, (*path, "parameters"))
         checked.append(_Checked(component, path, module))
     outputs: dict[str, Mapping[str, str] | None] = {
-        name: module.OUTPUTS for name, module in BUILT_IN.items()
+        name: module.OUTPUTS for name, module in BUILT_IN.items() if name not in left_out
     }
     for one in checked:
         name = one.component.name
-        if name in outputs:
+        if name in outputs or name in BUILT_IN:
             whose = "of the pipeline's own" if name in BUILT_IN else "above"
             wrong.append(
                 _complaint(
@@ -271,7 +279,7 @@ def complaints(
             )
         outputs[name] = one.module.OUTPUTS if one.module else None
     for one in checked:
-        wrong += _of_edges(one, outputs, origin)
+        wrong += _of_edges(one, outputs, left_out, origin)
     return wrong
 
 
@@ -302,7 +310,10 @@ def _of_parameters(
 
 
 def _of_edges(
-    one: _Checked, outputs: Mapping[str, Mapping[str, str] | None], origin: Origin
+    one: _Checked,
+    outputs: Mapping[str, Mapping[str, str] | None],
+    left_out: Mapping[str, str],
+    origin: Origin,
 ) -> list[Complaint]:
     """Returns what is wrong with what a component reads and what it waits for."""
     wrong = []
@@ -310,10 +321,10 @@ def _of_edges(
     for kind in ("after", "before"):
         for number, name in enumerate(getattr(component, kind)):
             if name not in outputs:
-                message = f"there is no component {name!r}; {suggestion(name, outputs)}"
+                message = _not_there(name, outputs, left_out)
                 wrong.append(_complaint(origin, (*one.path, kind, number), message))
     for key, source in component.inputs.items():
-        if message := _wrong_input(key, source, component, wanted, outputs):
+        if message := _wrong_input(key, source, component, wanted, outputs, left_out):
             wrong.append(_complaint(origin, (*one.path, "inputs", key), message))
     for key in wanted or ():
         if key not in component.inputs:
@@ -322,12 +333,19 @@ def _of_edges(
     return wrong
 
 
+def _not_there(name: str, outputs: Collection[str], left_out: Mapping[str, str]) -> str:
+    if name in left_out:
+        return f"{name} is not in this run; {left_out[name]} puts it in"
+    return f"there is no component {name!r}; {suggestion(name, outputs)}"
+
+
 def _wrong_input(
     key: str,
     source: str,
     component: Component,
     wanted: Mapping[str, str] | None,
     outputs: Mapping[str, Mapping[str, str] | None],
+    left_out: Mapping[str, str],
 ) -> str | None:
     """Returns what is wrong with one input, or None."""
     name, _, output = source.partition(".")
@@ -335,7 +353,7 @@ def _wrong_input(
         expected = suggestion(key, wanted) if wanted else "it reads nothing"
         return f"{component.function} has no such input; {expected}"
     if name not in outputs:
-        return f"there is no component {name!r}; {suggestion(name, outputs)}"
+        return _not_there(name, outputs, left_out)
     if (there := outputs[name]) is None:
         return None  # its module has a complaint of its own
     if output not in there:

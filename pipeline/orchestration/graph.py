@@ -1,7 +1,7 @@
 """The graph of a run: which component reads what the other wrote."""
 
 import graphlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline.components import (
     schema_gen,
     statistics_gen,
     trainer,
+    tuner,
 )
 from pipeline.config import RunConfig
 from pipeline.orchestration import custom
@@ -70,6 +71,7 @@ def build(config: RunConfig) -> list[Node]:
     schema = ("SchemaGen", "schema")
     statistics = ("StatisticsGen", "statistics")
     model = ("Trainer", "model")
+    tuning, tuned = _tuning(config, {"examples": examples, "statistics": statistics})
     nodes = (
         Node("ExampleGen", example_gen, config.example_gen),
         Node("StatisticsGen", statistics_gen, config.statistics_gen, {"examples": examples}),
@@ -81,11 +83,12 @@ def build(config: RunConfig) -> list[Node]:
             {"statistics": statistics, "schema": schema},
             history={"previous_statistics": statistics},
         ),
+        *tuning,
         Node(
             "Trainer",
             trainer,
             config.trainer,
-            {"examples": examples, "statistics": statistics},
+            {"examples": examples, "statistics": statistics, **tuned},
             after=("ExampleValidator",),
         ),
         Node("Evaluator", evaluator, _evaluator(config), {"examples": examples, "model": model}),
@@ -123,6 +126,18 @@ def _bulk(config: RunConfig) -> tuple[Node, ...]:
         "infra_blessing": ("InfraValidator", "blessing"),
     }
     return (Node("BulkInferrer", bulk_inferrer, config.bulk_inferrer, inputs),)
+
+
+def _tuning(
+    config: RunConfig, inputs: dict[str, tuple[str, str]]
+) -> tuple[list[Node], dict[str, tuple[str, str]]]:
+    """Returns the node of Tuner, where there is something to search, and what Trainer reads of it."""
+    if not config.tuner.space:
+        return [], {}
+    given = {field.name: getattr(config.tuner, field.name) for field in fields(config.tuner)}
+    parameters = tuner.Parameters(**given, trainer=config.trainer)
+    node = Node("Tuner", tuner, parameters, inputs, after=("ExampleValidator",))
+    return [node], {"hyperparameters": ("Tuner", "best_hyperparameters")}
 
 
 def _evaluator(config: RunConfig) -> evaluator.Parameters:

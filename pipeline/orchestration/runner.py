@@ -234,7 +234,8 @@ def _check(nodes: Sequence[Node], executions: store.Store) -> None:
             except UsageError as error:
                 wrong.append(error)
     if len(wrong) > 1:
-        raise UsageErrors(map(str, wrong))
+        lines = (line for one in wrong for line in getattr(one, "lines", (str(one),)))
+        raise UsageErrors(dict.fromkeys(lines))
     if wrong:
         raise wrong[0]
 
@@ -290,15 +291,18 @@ def attend(nodes: Sequence[Node], name: str, root: Path, view: View, workers: in
     for node in nodes:
         inputs = step.inputs_of(node, executions, results)
         key = fingerprint.digest(step.dependencies_of(node, name, inputs))
-        if node.resumable:
+        state = executions.state(node.name, key)
+        context = Context(name, view.progress(node.name), view.say, workers, state)
+        help_out = getattr(node.module, "attend", None)
+        if node.resumable and help_out is None:
             view.started(node.name)
-            state = executions.state(node.name, key)
-            context = Context(name, view.progress(node.name), view.say, workers, state)
             _attend_node(node, inputs, key, executions, context)
             return
         if not _earlier(node, key, executions):
             view.say(f"waiting for {node.name} of the chief")
         while not (found := _earlier(node, key, executions)):
+            if help_out is not None:
+                help_out(inputs, node.parameters, context)
             time.sleep(_POLL)
         results[node.name] = step.result_of(found, cached=True)
 

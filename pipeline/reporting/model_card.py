@@ -105,7 +105,9 @@ def write(known: Known) -> list[Part]:
 
 def _model(known: Known) -> Iterator[tuple[str, str]]:
     trainer = known.config.get("trainer", {})
-    changes = ", ".join(f"{k}={v}" for k, v in trainer.get("model_arguments", {}).items())
+    # Those of the training, which a search may have found.
+    given = (known.model or {}).get("arguments", trainer.get("model_arguments", {}))
+    changes = ", ".join(f"{k}={v}" for k, v in given.items())
     network = trainer.get("model", NOT_STATED)
     yield "network", f"{network} with {changes}" if changes else network
     if known.model is None:

@@ -29,10 +29,15 @@ from pipeline.reporting import (
     run_graph,
     sections,
     training_curves,
+    tuning,
+    tuning_charts,
+    tuning_parallel,
 )
 from pipeline.reporting.gather import Data
 from pipeline.reporting.pictures import Fetch, thumbnail
 from pipeline.reporting.run_graph import Drawing
+from pipeline.tuning.importance import LEAST_TRIALS
+from pipeline.tuning.trial import RECORD
 
 FOLDER = "reports"
 REFUSED = "REFUSED"
@@ -47,6 +52,7 @@ _LIMITS = {
     "pairs": 10,
     "matrix": 40,
     "checks": 30,
+    "trials": 100,
 }
 _STRIP, _MISTAKES, _QUARANTINED = 6, 24, 6
 _SCANNED_BYTES = 128 << 20
@@ -133,13 +139,21 @@ def render(store: Store, run: Run, fetch: Fetch | None = None) -> str:
             return None
 
     data = known("The data", lambda: gather.of_run(store, run))
+    search = known("The search for hyperparameters", lambda: _search(store, run))
     course = known("The training", lambda: _course(store, run))
     found = known("The evaluation", lambda: _evaluation(run))
     sample = known("The images", lambda: _sample(data)) if data else None
     look = pictures.Originals(fetch or (data_report.of_source(data) if data else lambda name: None))
     refused = data.quarantined if data else None
     environment = evaluation.environment()
-    environment.globals.update(chart=charts, curve=training_curves, seconds=format_seconds)
+    environment.globals.update(
+        chart=charts,
+        curve=training_curves,
+        seconds=format_seconds,
+        searched=tuning_charts,
+        wide=tuning_parallel,
+        least_trials=LEAST_TRIALS,
+    )
     rows = _rows(run)
     state = _state(run, rows)
     card = model_card.Known(
@@ -169,6 +183,7 @@ def render(store: Store, run: Run, fetch: Fetch | None = None) -> str:
         conflicts=sections.conflicts(refused or (), look),
         overlaps=sections.overlaps((data and data.overlaps) or (), look),
         **_counts(data),
+        search=search,
         course=course,
         curves=training_curves.charts(course) if course else [],
         shown_to_network=_png(course.sample) if course and course.sample else None,
@@ -267,6 +282,18 @@ def _counts(data: Data | None) -> dict[str, Any]:
         "skyline": charts.skyline(row.fate.written for row in counts),
         "anomalies": None if anomalies is None else sections.ranked_anomalies(anomalies),
     }
+
+
+def _search(store: Store, run: Run) -> tuning.Summary | None:
+    """Returns what Tuner searched, also where it was stopped, as far as it came."""
+    step = run.step("Tuner")
+    if step is None or step.execution_id is None:
+        return None
+    if (made := step.outputs.get("tuner_results")) is not None:
+        return tuning.read(made.uri) if made.uri.is_dir() else None
+    (execution,) = store.executions([step.execution_id]).values()
+    left = store.state("Tuner", execution.key)
+    return tuning.read(left) if (left / RECORD).is_file() else None
 
 
 def _course(store: Store, run: Run) -> training_curves.Course | None:

@@ -116,7 +116,7 @@ class Training:
         self._precision = self._agreed_precision(resumed)
 
         self._steps_per_epoch = max(1, round(len(splits["train"]) / recipe.batch_size))
-        self._steps = self._steps_per_epoch * recipe.epochs
+        self._steps = self._until = self._steps_per_epoch * recipe.epochs
         replicas = chosen.num_replicas_in_sync
         synchronized = parameters.bn_synchronized and replicas > 1
         xla = settings.xla(parameters.xla, strategy.has_gpu(), synchronized)
@@ -172,6 +172,7 @@ class Training:
             sigmoids=recipe.loss == "bce",
         )
         self._step = 0
+        self._logged = True
         self._shown: dict[str, float] = {}
         self._evaluated = 0
         self._best: dict[str, Any] | None = None
@@ -183,36 +184,48 @@ class Training:
         self._saved_at = time.monotonic()
         self._waited = self._looped = 0.0
 
-    def run(self, interruption: Interruption) -> None:
-        """Trains to the last step.
+    def run(
+        self, interruption: Interruption, epochs: int | None = None, *, logged: bool = True
+    ) -> dict[str, float]:
+        """Trains to the last step, and returns loss and accuracy of the weights to be exported.
+
+        Args:
+            interruption: Notes what asks to stop.
+            epochs: To the end of that one, with a checkpoint there; None for all.
+            logged: Whether there are logs for TensorBoard; where there are none, what was measured
+                by class is among what is returned.
 
         Raises:
             Stopped: SIGTERM.
             KeyboardInterrupt: Ctrl-C.
             FloatingPointError: The training is not in order, and going back did not help.
         """
+        self._logged = logged
+        if epochs is not None:
+            self._until = self._steps_per_epoch * epochs
         trouble = None
         if self._saving.good is None:
             trouble = self._save()  # somewhere to go back to
         while trouble := trouble or self._stretch(interruption):
             self._roll_back(trouble)
             trouble = None
+        return self._results()
 
     def _stretch(self, interruption: Interruption) -> Trouble | None:
-        """Trains to the last step, or to where something is out of order, which is returned."""
-        batches, held_out = self._feed.training(self._step, self._steps), self._feed.held_out()
-        logs = None if self._worker else self._logs()
+        """Trains to where it ends, or to where something is out of order, which is returned."""
+        batches, held_out = self._feed.training(self._step, self._until), self._feed.held_out()
+        logs = self._logs() if self._logged and not self._worker else None
         rounds = self._loop.fit(
             batches,
             self._step,
-            self._steps,
+            self._until,
             self._steps_per_epoch,
             self._parameters.steps_per_loop,
         )
         with contextlib.closing(logs or contextlib.ExitStack()), contextlib.closing(rounds):
             if logs:
                 logs.begin(self._step, self._settings, self.model, asdict(self._parameters))
-            self._context.progress(self._step, self._steps, **self._shown)
+            self._context.progress(self._step, self._until, **self._shown)
             self._evaluate_if_due(held_out, logs)
             for progress in rounds:
                 interruption.arm()
@@ -230,7 +243,7 @@ class Training:
                     self._stop(interruption)
                 improved = self._evaluate_if_due(held_out, logs)
                 wait = self._waited / self._looped
-                self._context.progress(self._step, self._steps, **self._shown, input_wait=wait)
+                self._context.progress(self._step, self._until, **self._shown, input_wait=wait)
                 if (self._save_is_due(improved) or due) and (trouble := self._save()):
                     return trouble
             if logs:
@@ -356,6 +369,8 @@ class Training:
         evaluation = self._loop.evaluate(held_out, self._feed.evaluation_steps)
         self._evaluated = self._step
         self._shown |= {"eval_accuracy": evaluation.accuracy, "eval_loss": evaluation.loss}
+        if not self._logged:
+            self._shown |= {f"eval_{name}": found for name, found in evaluation.by_class.items()}
         if logs:
             logs.evaluation(self._step, evaluation)
         if self._best and evaluation.accuracy <= self._best["figures"]["eval_accuracy"]:
@@ -377,7 +392,7 @@ class Training:
         every, last = self._parameters.checkpoint_steps, self._saving.good or 0
         last = max(last, self._unwritten)
         return (
-            self._step == self._steps
+            self._step == self._until
             or (improved and self._parameters.export == "best")
             or bool(every and self._watch.calm and self._step // every > last // every)
         )
@@ -406,7 +421,7 @@ class Training:
         try:
             self._saving.save(self._step, tensors, facts, good, keep)
         except UnwrittenError as error:
-            if self._step == self._steps or stopping:
+            if self._step == self._until or stopping:
                 raise
             self._unwritten = self._step
             self._context.say(f"warning: {error}; the training goes on meanwhile")

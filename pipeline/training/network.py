@@ -90,7 +90,7 @@ def _arguments(parameters: Parameters) -> dict[str, Any]:
 def _custom(parameters: Parameters, classes: int, precision: str) -> keras.Model:
     """Returns what the function that `parameters.model` names makes, once it is found fit."""
     name, shape = parameters.model, (*parameters.image_size, 3)
-    function = _imported(name)
+    function = function_of(name)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -119,7 +119,15 @@ def _custom(parameters: Parameters, classes: int, precision: str) -> keras.Model
     return model if getattr(model, "inputs", None) else keras.Model(inputs, outputs)
 
 
-def _imported(name: str) -> Callable[..., keras.Model]:
+def function_of(name: str) -> Callable[..., keras.Model]:
+    """Returns the function that builds a network of a person's own.
+
+    Args:
+        name: `module:function`.
+
+    Raises:
+        UsageError: There is none.
+    """
     module, _, function = name.partition(CUSTOM)
     try:
         found = getattr(importlib.import_module(module), function)

@@ -5,11 +5,20 @@ from typing import Any
 
 from keras_resnet import recipes
 from keras_resnet.recipes import Recipe
+from pipeline.complaints import suggestion
 from pipeline.components.trainer import CUSTOM, NONE, OVERRIDES, Parameters
 from pipeline.errors import UsageError
 
 # What a recipe asks of the network.
 _OF_NETWORK = ("drop_path_rate", "dropout_rate")
+# What says of a recipe whose it is, and how the paper showed its images to the trained network.
+_NO_ARGUMENTS = ("name", "reference", "train_size", "test_size", "test_crop")
+# Fields of a recipe that have no key of their own: those of `recipe_arguments`.
+FURTHER = tuple(
+    field.name
+    for field in dataclasses.fields(Recipe)
+    if field.name not in (*OVERRIDES, *_NO_ARGUMENTS)
+)
 _LEARNING_RATES = ("learning_rate", "warmup_learning_rate", "minimum_learning_rate")
 
 
@@ -35,6 +44,9 @@ def settle(parameters: Parameters) -> tuple[Parameters, Recipe]:
         for name in OVERRIDES
         if getattr(parameters, name) is not None
     }
+    further = _further(parameters)
+    if "learning_rate_scaling" in further:
+        named = _replaced(parameters, named, learning_rate_scaling=further["learning_rate_scaling"])
     batch_size = changes.get("batch_size", named.batch_size)
     rate = changes.get("learning_rate", named.learning_rate_at(batch_size))
     for name in _LEARNING_RATES:
@@ -50,10 +62,7 @@ def settle(parameters: Parameters) -> tuple[Parameters, Recipe]:
         changes["milestones"] = ()
     if changes.get("loss", named.loss) != "bce":
         changes["bce_threshold"] = None
-    try:
-        recipe = dataclasses.replace(named, **changes)
-    except ValueError as error:
-        raise UsageError(f"trainer.recipe {parameters.recipe!r}: {error}") from None
+    recipe = _replaced(parameters, named, **{**changes, **further})
     settled = {
         name: getattr(recipe, name) for name in OVERRIDES if getattr(parameters, name) is None
     }
@@ -98,6 +107,28 @@ def notices(parameters: Parameters, recipe: Recipe) -> list[str]:
             f"pixels, these are {height} by {width}"
         )
     return lines
+
+
+def _further(parameters: Parameters) -> dict[str, Any]:
+    """Returns the fields of the recipe that have no key of their own.
+
+    Raises:
+        UsageError: There is no such field.
+    """
+    for name in parameters.recipe_arguments:
+        if name not in FURTHER:
+            raise UsageError(
+                f"trainer.recipe_arguments.{name}: a recipe has no such field to be set here; "
+                f"{suggestion(name, FURTHER)}"
+            )
+    return dict(parameters.recipe_arguments)
+
+
+def _replaced(parameters: Parameters, recipe: Recipe, **changes: Any) -> Recipe:
+    try:
+        return dataclasses.replace(recipe, **changes)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"trainer.recipe {parameters.recipe!r}: {error}") from None
 
 
 def _meant(name: str, value: Any) -> Any:

@@ -54,3 +54,15 @@ class Evaluation:
     loss: float
     accuracy: float
     confusion: np.ndarray | None = field(default=None, compare=False)
+
+    @property
+    def by_class(self) -> dict[str, float]:
+        """Means over the classes of which there are examples: `balanced_accuracy`, that of the
+        recall; and of those that there are or that were said: `macro_f1`."""
+        if self.confusion is None:
+            return {}
+        right, there = np.diag(self.confusion), self.confusion.sum(axis=1)
+        named = there + self.confusion.sum(axis=0)
+        recall = right[there > 0] / there[there > 0]
+        f1 = 2 * right[named > 0] / named[named > 0]
+        return {"balanced_accuracy": float(recall.mean()), "macro_f1": float(f1.mean())}

@@ -54,6 +54,50 @@ def train(
         Stopped: The process was told to end, or another worker has gone.
         FloatingPointError: The training is not in order, and going back did not help.
     """
+    with opened(root, contents, parameters, expected, context) as (training, interruption):
+        training.run(interruption)
+        return training.finish(destination)
+
+
+def measure(
+    root: Path,
+    contents: Manifest,
+    parameters: Parameters,
+    expected: Preprocessing,
+    context: Context,
+    epochs: int,
+) -> dict[str, float]:
+    """Trains as `train` does, to the end of an epoch, and returns loss and accuracy.
+
+    What is trained stays in `context.state`, from where more epochs may be asked for.
+
+    Args:
+        root: As in `train`.
+        contents: As in `train`.
+        parameters: As in `train`; the schedule is that of all their epochs.
+        expected: As in `train`.
+        context: As in `train`; there are no logs.
+        epochs: Epochs to be done in all.
+
+    Raises:
+        What `train` raises.
+    """
+    with opened(root, contents, parameters, expected, context) as (training, interruption):
+        return training.run(interruption, epochs, logged=False)
+
+
+@contextlib.contextmanager
+def opened(
+    root: Path,
+    contents: Manifest,
+    parameters: Parameters,
+    expected: Preprocessing,
+    context: Context,
+) -> Iterator[tuple[Training, Interruption]]:
+    """Yields a training that may begin, and what notes that it is asked to stop.
+
+    The arguments, and what is raised inside, are those of `train`.
+    """
     settled, chosen_recipe = recipe.settle(parameters)
     notices = recipe.notices(parameters, chosen_recipe)
     parameters = settled
@@ -70,25 +114,26 @@ def train(
         splits = {}
         for split in ("train", "eval"):
             if split == "train" or (split in contents.splits and contents.splits[split].examples):
-                opened = records.open_split(root, contents, split)
-                splits[split] = stack.enter_context(contextlib.closing(opened))
+                found = records.open_split(root, contents, split)
+                splits[split] = stack.enter_context(contextlib.closing(found))
         state = context.state or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(_stopped_by_lost_worker(chosen))
         stack.enter_context(shortage.explained(parameters, chosen_recipe, replicas))
-        training = Training(
-            chosen,
-            splits,
-            contents,
-            parameters,
-            chosen_recipe,
-            notices,
-            expected,
-            deterministic,
-            state,
-            context,
+        yield (
+            Training(
+                chosen,
+                splits,
+                contents,
+                parameters,
+                chosen_recipe,
+                notices,
+                expected,
+                deterministic,
+                state,
+                context,
+            ),
+            interruption,
         )
-        training.run(interruption)
-        return training.finish(destination)
 
 
 @contextlib.contextmanager

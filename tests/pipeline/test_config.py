@@ -44,7 +44,7 @@ def test_a_file_and_overrides_are_read(tmp_path):
         ("trainer.epochs=0", "trainer.epochs: input should be greater than or equal to 1; found 0"),
         ("trainer.precision=float8", "'mixed_bfloat16' or 'mixed_float16'; found 'float8'"),
         ("trainer=3", "trainer: expected a mapping of keys to values; found 3"),
-        ("epochs=3", r"unknown key 'epochs'; did you mean 'trainer.epochs'\?"),
+        ("epochs=3", r"unknown key 'epochs'; did you mean 'tuner.epochs' or 'trainer.epochs'\?"),
         ("trainer.random_crop=3", "expected a list, or input should be 'none'; found 3"),
         ("trainer.learning_rate=.inf", "trainer.learning_rate: .*finite number; found inf"),
         ("evaluator.thresholds.classes={7: {}}", "classes.7: keys have to be text"),

@@ -111,7 +111,10 @@ def test_who_waits_for_it_where_it_is_not_is_told_so(tmp_path):
     reading = "inputs: {result: BulkInferrer.inference_result}"
     text = f"name: x\nexample_gen: {{source: digits}}\ntrainer: {{model: cifar_resnet20, image_size: [8, 8]}}\ncomponents:\n- name: Own\n  function: own:run\n  {reading}\n"
     (tmp_path / "job.yaml").write_text(text)
-    with pytest.raises(UsageError, match=r"job.yaml:7: .*BulkInferrer is not in the run"):
+    with pytest.raises(
+        UsageError,
+        match=r"job.yaml:7: .*BulkInferrer is not in this run; bulk_inferrer.data puts it in",
+    ):
         config.load(tmp_path / "job.yaml")
     nodes = graph.build(config.load(tmp_path / "job.yaml", ["bulk_inferrer.data=digits"]))
     assert nodes[-1].name == "Own"

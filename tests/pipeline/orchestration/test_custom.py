@@ -115,7 +115,8 @@ def test_a_module_beside_the_configuration_runs_in_the_graph(project, tmp_path):
 
 
 def test_the_table_of_the_pipelines_own_components_is_that_of_the_graph():
-    nodes = graph.build(config.load("digits", ["bulk_inferrer.data=digits"]))
+    searching = "tuner.space.learning_rate={type: log, min: 0.01, max: 1.0}"
+    nodes = graph.build(config.load(overrides=[searching, "bulk_inferrer.data=digits"]))
     assert {node.name: node.module for node in nodes} == custom.BUILT_IN
 
 

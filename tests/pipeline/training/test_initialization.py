@@ -202,11 +202,11 @@ def test_named_weights_come_from_the_cache_with_their_preprocessing(tmp_path, mo
     for name, value in after.items():
         assert name.startswith("classifier") or (value == before[name]).all(), name
     # No statistics of the images are asked for.
-    preprocessing = trainer._preprocessing(parameters, {})
+    preprocessing = trainer.preprocessing(parameters, {})
     assert preprocessing == initialization.expected(parameters)
     assert preprocessing.interpolation == "bicubic"
     own = Parameters(**_TINY | changes | {"interpolation": "bilinear", "std": (1.0,) * 3})
-    own = trainer._preprocessing(dataclasses.replace(own, init_from="imagenet"), {})
+    own = trainer.preprocessing(dataclasses.replace(own, init_from="imagenet"), {})
     assert (own.interpolation, own.std, own.mean) == ("bilinear", (1.0,) * 3, preprocessing.mean)
 
 

@@ -44,6 +44,56 @@ def test_a_recipe_that_nothing_is_changed_of_is_the_recipe(name):
     assert settle(settled) == (settled, recipe)
 
 
+def test_every_other_field_of_a_recipe_can_be_set_too():
+    changes = {
+        "beta_1": 0.95,
+        "nesterov": True,
+        "crop_ratio": [0.5, 2.0],
+        "rand_augment_std": 0.25,
+        "minimum_learning_rate": 0.002,
+        "drop_path_mode": "batch",
+    }
+    chosen = Parameters(
+        recipe="rsb_a2", recipe_arguments=changes, learning_rate=0.01, drop_path_rate=0.1
+    )
+    settled, recipe = settle(chosen)
+    fields = recipe.to_dict()
+    assert {name: fields[name] for name in changes} == changes
+    assert settled.model_arguments["drop_path_mode"] == "batch"
+    assert settle(settled) == (settled, recipe)
+    changed = {
+        name for name, value in recipes.get("rsb_a2").to_dict().items() if fields[name] != value
+    }
+    assert changed == {*changes, "learning_rate", "warmup_learning_rate", "drop_path_rate"}
+
+
+def test_how_the_learning_rate_follows_the_batch_can_be_set():
+    arguments = {"learning_rate_scaling": "none"}
+    _, recipe = settle(Parameters(recipe="rsb_a2", batch_size=512, recipe_arguments=arguments))
+    assert recipe.learning_rate == recipes.get("rsb_a2").learning_rate
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"beta2": 0.9}, r"trainer.recipe_arguments.beta2: .* did you mean 'beta_2'\?"),
+        ({"name": "mine"}, "trainer.recipe_arguments.name: a recipe has no such field to be set"),
+        ({"beta_2": 1.5}, "trainer.recipe 'default': `beta_2` must be"),
+        ({"learning_rate_scaling": "cubic"}, "`learning_rate_scaling` must be"),
+        ({"nesterov": "maybe"}, "`nesterov` must be"),
+    ],
+    ids=str,
+)
+def test_what_is_no_field_or_no_value_of_a_recipe_is_refused(arguments, said):
+    with pytest.raises(UsageError, match=said):
+        settle(Parameters(recipe_arguments=arguments))
+
+
+def test_a_key_of_trainer_is_no_argument_of_the_recipe():
+    with pytest.raises(ValueError, match="recipe_arguments must not hold learning_rate"):
+        Parameters(recipe_arguments={"learning_rate": 0.1})
+
+
 def test_the_learning_rate_follows_the_batch_as_the_recipe_says():
     named = recipes.get("rsb_a2")
     _, recipe = settle(Parameters(recipe="rsb_a2", batch_size=512))

@@ -1,0 +1,1 @@
+"""The search for hyperparameters: its space, its trials, and the processes that do them."""

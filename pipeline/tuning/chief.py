@@ -1,0 +1,408 @@
+"""The chief of a search: starts workers, gives them trials, and misses those that die."""
+
+import contextlib
+import json
+import math
+import os
+import queue
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import TypeAdapter
+
+from pipeline import files
+from pipeline.errors import PipelineError
+from pipeline.orchestration.artifact import Artifact, Context
+from pipeline.tuning.channel import Chief
+from pipeline.tuning.parameters import Parameters
+from pipeline.tuning.search import Search
+from pipeline.tuning.trial import Trial
+from pipeline.tuning.worker import AGAIN
+
+PROGRAM = (sys.executable, "-m", "pipeline.tuning.worker")
+TRIALS = "trials"
+_LOCK = "workers.lock"
+_ADDRESS = "chief.json"
+_POLL = 0.1
+# A worker that is asked to end writes a checkpoint.
+_GRACE = 30.0
+# Processes in a row that end before they ask for a trial.
+_STILLBORN = 3
+_TAIL = 4
+_LAST_MOMENT = 5.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the workers of a search have in common.
+
+    Args:
+        inputs: Those of Tuner.
+        parameters: Those of Tuner.
+        state: What is kept of the search.
+        program: What a worker's process is.
+    """
+
+    inputs: Mapping[str, Artifact]
+    parameters: Parameters
+    state: Path
+    program: Sequence[str] = PROGRAM
+
+    def described(self, chief: str, secret: str, name: str, cores: Sequence[int]) -> dict[str, Any]:
+        """Returns what a worker has to know, as JSON values."""
+        return {
+            "chief": chief,
+            "secret": secret,
+            "name": name,
+            "cores": list(cores),
+            "inputs": {
+                key: {**asdict(artifact), "uri": str(artifact.uri.absolute())}
+                for key, artifact in self.inputs.items()
+            },
+            "state": str(self.state.absolute()),
+            "parameters": TypeAdapter(Parameters).dump_python(self.parameters, mode="json"),
+            "path": sys.path,
+        }
+
+
+def run(search: Search, job: Job, context: Context, host: str = "localhost") -> None:
+    """Does a search with as many workers as the parameters say, and with those that come.
+
+    Args:
+        search: New, or one that was killed.
+        job: What the workers are told.
+        context: Shows how far it has come.
+        host: Where workers of other machines find this one.
+
+    Raises:
+        PipelineError: All trials failed, or no worker could be started.
+        KeyboardInterrupt: The workers were asked to write checkpoints, and have ended.
+    """
+    # Workers of a chief that died die too, and must not write any more.
+    with files.locked(job.state / _LOCK):
+        pass
+    before = sum(trial.ended for trial in search.trials)
+    if before:
+        context.say(f"going on with the search after {before} trials")
+    desk = _Desk(search, job)
+    secret = secrets.token_hex()
+    with Chief(desk.answer, desk.left, secret, host) as chief:
+        address = f"{host}:{chief.port}"
+        with _findable(job.state, address, secret), Crew(job, address, secret, desk) as crew:
+            while True:
+                desk.tell(context)
+                if desk.failure is not None:
+                    raise desk.failure
+                if search.over():
+                    break
+                crew.tend()
+            crew.dismiss()
+    desk.tell(context)
+
+
+def join(job: Job, context: Context) -> None:
+    """Works for the chief of another machine, which shares the file system, until it ends.
+
+    Args:
+        job: The same as the chief's.
+        context: Shows what is waited for.
+    """
+    path = job.state / _ADDRESS
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return  # it has not begun, or has ended
+    context.say(f"working for the search of {found['address']}")
+    with Crew(job, found["address"], found["secret"], None) as crew:
+        while crew.tend():
+            pass
+
+
+class _Desk:
+    """Answers the workers, and tells the person who watches.
+
+    Args:
+        search: What they work on.
+        job: Where it is kept.
+    """
+
+    def __init__(self, search: Search, job: Job):
+        self._search = search
+        self._folders = job.state / TRIALS
+        self._doing: dict[str, str] = {}
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.asked: set[str] = set()
+        self.processes: dict[str, subprocess.Popen] = {}
+        self.closing = False
+        self.failure: BaseException | None = None
+
+    def answer(self, worker: str, call: str, arguments: dict[str, Any]) -> Any:
+        """Does what a worker calls, and returns the answer."""
+        try:
+            return self._answered(worker, call, arguments)
+        except Exception as error:  # noqa: BLE001  the main thread raises it
+            self.failure = self.failure or error
+            return "stop"
+
+    def _answered(self, worker: str, call: str, arguments: dict[str, Any]) -> Any:
+        if call == "next":
+            self.asked.add(worker)
+            if self.closing or self.failure is not None:
+                return "stop"
+            found = self._search.next(worker)
+            if isinstance(found, str):
+                return found
+            self._doing[worker] = found.id
+            left = self._search.left
+            return {
+                "trial": asdict(found),
+                "folder": self._search.first_of(found).id,
+                "left": None if math.isinf(left) else left,
+            }
+        if call == "end":
+            self._doing.pop(worker, None)
+            self._say(self._search.end(**arguments))
+            self._sweep()
+        elif call == "measured":
+            self._search.measured(**arguments)
+        else:
+            self._search.epoch(**arguments)
+        return None
+
+    def left(self, worker: str, how: str) -> None:
+        """Notes that a worker is gone: somebody else has to do its trial."""
+        number = self._doing.pop(worker, None)
+        if number is None or self.closing:
+            return
+        if process := self.processes.get(worker):
+            # Its connection ends a moment before it does.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                how = _ended(process.wait(_LAST_MOMENT))
+        try:
+            trial = self._search.lose(number, how)
+        except Exception as error:  # noqa: BLE001  the main thread raises it
+            self.failure = self.failure or error
+            return
+        if trial.ended:
+            self._say(trial)
+        else:
+            self._lines.put(
+                f"trial {number}: its process died ({how}); another one goes on with it"
+            )
+
+    def tell(self, context: Context) -> None:
+        """Shows what has happened; of the main thread."""
+        trials = self._search.trials
+        shown = {} if (best := self._search.best) is None else {"best": best}
+        ended = sum(trial.ended for trial in trials)
+        context.progress(ended, max(self._search.expected, len(trials)), **shown)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                context.say(self._lines.get_nowait())
+
+    def _say(self, trial: Trial) -> None:
+        values = ", ".join(f"{key} {_short(value)}" for key, value in trial.values.items())
+        what = {"default": " (the configuration)", "final": " (with another seed)"}
+        told = f"trial {trial.id}{what.get(trial.kind, '')}: {values}: "
+        if trial.score is None:
+            told += f"{trial.state.lower()}, {trial.reason.splitlines()[0]}"
+        else:
+            told += f"{self._search.rules.objective} {trial.score:.4g}"
+            if trial.epochs != self._search.rules.epochs:
+                told += f" after {trial.epochs} epochs"
+        self._lines.put(f"{told} ({trial.seconds:.0f} s)")
+
+    def _sweep(self) -> None:
+        """Removes the checkpoints that nobody goes on from."""
+        for number in self._search.removable():
+            shutil.rmtree(self._folders / number, ignore_errors=True)
+
+
+@dataclass
+class _Place:
+    """The place of one worker, which one process after the other takes."""
+
+    index: int
+    cores: Sequence[int]
+    environment: Mapping[str, str]
+    starts: int = 0
+    stillborn: int = 0
+    process: subprocess.Popen | None = None
+
+    @property
+    def crew(self) -> str:
+        """What tells it from those of other crews, on other machines perhaps of the same name."""
+        return f"{os.uname().nodename}-{os.getpid()}-{self.index}"
+
+    @property
+    def name(self) -> str:
+        """What tells the process from those before it."""
+        return f"{self.crew}.{self.starts}"
+
+
+class Crew:
+    """The workers' processes on this machine.
+
+    Args:
+        job: What they are told.
+        address: Of the chief.
+        secret: What it wants to hear.
+        desk: Where they have asked, None where the chief is another process.
+    """
+
+    def __init__(self, job: Job, address: str, secret: str, desk: _Desk | None):
+        self._job = job
+        self._address = address
+        self._secret = secret
+        self._desk = desk
+        self._places = places(job.parameters.workers)
+
+    def __enter__(self) -> Self:
+        for place in self._places:
+            self._start(place)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._desk:
+            self._desk.closing = True
+        self._end(signal.SIGTERM)
+
+    def tend(self) -> bool:
+        """Waits a moment, and replaces the workers that died; returns whether there are any left.
+
+        Raises:
+            PipelineError: They end before they begin.
+        """
+        time.sleep(_POLL)
+        for place in self._places:
+            if place.process is None or (code := place.process.poll()) is None:
+                continue
+            place.process.stdin.close()
+            place.process = None
+            if code == 0 or (self._desk is None and code != AGAIN):
+                continue
+            self._require_born(place, code)
+            self._start(place)
+        return any(place.process for place in self._places)
+
+    def dismiss(self) -> None:
+        """Waits for the workers, which find out that there is nothing left."""
+        deadline = time.monotonic() + _GRACE
+        while self._alive() and time.monotonic() < deadline:
+            time.sleep(_POLL)
+
+    def _start(self, place: _Place) -> None:
+        place.starts += 1
+        log = self._log(place)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            place.process = subprocess.Popen(
+                self._job.program,
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=_environment(place),
+                text=True,
+                process_group=0,  # so that Ctrl-C comes once, from here
+            )
+        if self._desk:
+            self._desk.processes[place.name] = place.process
+        job = self._job.described(self._address, self._secret, place.name, place.cores)
+        with contextlib.suppress(BrokenPipeError):  # it is found dead soon
+            # Stays open: that it closes tells the process of our death.
+            place.process.stdin.write(json.dumps(job) + "\n")
+            place.process.stdin.flush()
+
+    def _require_born(self, place: _Place, code: int) -> None:
+        born = self._desk is None or place.name in self._desk.asked
+        place.stillborn = 0 if born else place.stillborn + 1
+        if place.stillborn >= _STILLBORN:
+            said = self._log(place).read_text(errors="replace").splitlines()
+            last = " / ".join([line for line in said if line.strip()][-_TAIL:])
+            raise PipelineError(
+                f"{_STILLBORN} worker processes in a row ended with {_ended(code)} before their "
+                f"first trial; {self._log(place)} ends with: {last}"
+            )
+
+    def _log(self, place: _Place) -> Path:
+        return self._job.state / "logs" / f"{place.crew}.log"
+
+    def _alive(self) -> list[subprocess.Popen]:
+        found = [place.process for place in self._places if place.process]
+        return [process for process in found if process.poll() is None]
+
+    def _end(self, number: signal.Signals) -> None:
+        """Asks the workers to end, which takes them a checkpoint, and sees to it."""
+        try:
+            for process in self._alive():
+                process.send_signal(number)
+            self.dismiss()
+        finally:
+            for process in self._alive():
+                process.kill()
+            for place in self._places:
+                if place.process:
+                    place.process.wait()
+                    place.process.stdin.close()
+
+
+def _environment(place: _Place) -> dict[str, str]:
+    """Returns the environment of a worker; a trial has one process, whatever Trainer has."""
+    own = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    return {**own, **place.environment}
+
+
+def places(workers: int) -> list[_Place]:
+    """Returns where the workers compute: each on cores, and where they suffice GPUs, of its own.
+
+    Args:
+        workers: How many.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = sorted(affinity(0)) if affinity else []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    present = [str(n) for n in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+    gpus = present if named is None else [one for one in named.split(",") if one]
+    found = []
+    for index in range(workers):
+        own = cores[index * len(cores) // workers : (index + 1) * len(cores) // workers]
+        # Of several processes on one GPU, none may take all of its memory.
+        environment = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        if 1 < workers <= len(gpus):
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[index::workers])
+        found.append(_Place(index, own if 1 < workers <= len(cores) else (), environment))
+    return found
+
+
+@contextlib.contextmanager
+def _findable(state: Path, address: str, secret: str) -> Iterator[None]:
+    """Lets processes of other machines find the chief."""
+    path = state / _ADDRESS
+    files.write_json(path, {"address": address, "secret": secret})
+    path.chmod(0o600)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _ended(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"code {code}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
