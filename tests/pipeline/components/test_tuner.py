@@ -161,7 +161,7 @@ def test_who_reads_of_a_tuner_that_is_not_there_is_told():
         "function": "tests.pipeline.orchestration.own:count",
         "inputs": {"results": "Tuner.tuner_results"},
     }
-    with pytest.raises(UsageError, match="there is no component 'Tuner'"):
+    with pytest.raises(UsageError, match=r"Tuner is not in this run; tuner\.space puts it in"):
         config.validate({**builders.TINY_RUN, "components": [reader]}, "reader")
 
 
