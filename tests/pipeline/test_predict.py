@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline import predict
 from pipeline.errors import UsageError
 from pipeline.serving import Client, export, push
 from pipeline.serving.attempts import ServingError
@@ -72,8 +74,8 @@ def test_a_machine_rest_and_grpc_print_the_same(pushed, laptop, photos):
 @pytest.mark.slow
 def test_the_client_and_the_laptop_server_agree_with_the_saved_model(pushed, laptop, photos):
     files = [(photos / "a.png").read_bytes(), b"<html>", (photos / "deep/b.PNG").read_bytes()]
+    wanted = Predictor(pushed / "tiny")(files)
     for options, version in (({}, 2), ({"label": "stable"}, 1), ({"version": 2}, 2)):
-        wanted = Predictor(pushed / "tiny" / str(version))(files)
         with Client(laptop, "tiny", **options) as asked:
             found = list(asked.predict(files))
             assert asked.metadata().version == version
@@ -143,6 +145,22 @@ def test_wrong_use_and_a_server_that_is_gone_are_one_line(tmp_path, arguments, c
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_what_cannot_be_read_and_what_is_no_picture_have_lines_of_their_own():
+    images = [Path("a.png"), Path("longer.png"), Path("c.png")]
+    answers = iter(
+        [
+            predict.Answer((), (), "unreadable"),
+            predict.Answer((), (), "too_many_bytes"),
+            predict.Answer(("cat", "dog"), (0.75, 0.25), ""),
+        ]
+    )
+    assert list(predict.lines(images, answers, 1)) == [
+        ("a.png: cannot be read", False),
+        ("longer.png: not an image that can be decoded (too_many_bytes)", False),
+        ("c.png       cat 75.00%", True),
+    ]
 
 
 def test_a_server_answers_without_tensorflow_being_loaded(tmp_path):

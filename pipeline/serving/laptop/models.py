@@ -234,7 +234,8 @@ class Repository:
             try:
                 ledger = labels.load(base, present)
             except DataError as error:
-                complaint, ledger = str(error), None
+                complaint = str(error)
+                ledger = None if base.name in self.models else Ledger()
             if versions.versions(base) != present:
                 ledger = None  # it may speak of a version that came in between; look again
             found[base.name] = (present, ledger)

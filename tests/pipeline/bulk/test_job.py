@@ -301,7 +301,7 @@ def shards_of(out):
 
 
 def wait_for_shards(number, out, process):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while shards_of(out) < number:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
@@ -354,7 +354,7 @@ def test_it_can_be_asked_to_stop_and_goes_on(slow_job, tmp_path, number, code, s
     process = start(data, model, out)
     wait_for_shards(2, out, process)
     process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=180)
     assert process.returncode == code, error
     assert said in error
     assert error.count("\n") == 1

@@ -229,6 +229,18 @@ def test_a_damaged_ledger_changes_nothing(fake, tmp_path):
     _follow(scenario, tmp_path / "served")
 
 
+def test_without_labels_that_can_be_read_the_highest_version_is_served(fake, tmp_path):
+    _push(tmp_path, b"one")
+    _push(tmp_path, b"two")
+    (tmp_path / "served" / "m" / labels.FILE).write_bytes(b"{")
+
+    async def scenario(repository, said):
+        assert _number(repository) == 2
+        assert any("not a record of labels" in line for line in said)
+
+    _follow(scenario, tmp_path / "served")
+
+
 def test_models_appear_and_disappear(fake, tmp_path):
     _push(tmp_path, b"one")
 

@@ -163,6 +163,8 @@ def test_versions_and_labels_are_chosen_and_asked_again(page, exported, base, tm
 def test_a_version_that_cannot_be_loaded_is_told(page, base, tmp_path):
     push.push(saved_model(tmp_path / "damaged"), base, label="canary")
     page.wait("at('notice').textContent.includes('cannot be loaded')")
+    push.rollback(base, 1)
+    page.wait("!at('notice').textContent")
 
 
 def test_a_server_that_has_ended_is_told(page, laptop, photos):
