@@ -79,10 +79,11 @@ def serve(
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    # In one piece: threads say something at the same time.
+    print(f"{line}\n", end="", file=sys.stderr, flush=True)
 
 
 def _announce(server: "Server") -> None:
     names = sorted(server.repository.models)
     paths = ", ".join(f"{server.url}/v1/models/{name}:predict" for name in names)
-    print(f"serving on {server.url}/ (a page to try photos on) and {paths}", flush=True)
+    print(f"serving on {server.url}/ (a page to try photos on) and {paths}\n", end="", flush=True)
