@@ -88,7 +88,7 @@ def run(search: Search, job: Job, context: Context, host: str = "localhost") -> 
         pass
     before = sum(trial.ended for trial in search.trials)
     if before:
-        context.say(f"going on with the search after {before} trials")
+        context.say(f"going on with the search after {before} trial{'s' if before > 1 else ''}")
     desk = Desk(search, job.state / TRIALS)
     secret = secrets.token_hex()
     with Chief(desk.answer, desk.left, secret, host) as chief:
