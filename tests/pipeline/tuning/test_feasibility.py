@@ -321,6 +321,20 @@ def test_arguments_of_a_network_of_ones_own_are_those_of_its_function() -> None:
     assert line.endswith(f"{__name__}:own has no such argument; did you mean 'width'?")
 
 
+def test_options_reach_the_keys_of_a_space_though_these_have_dots(tmp_path) -> None:
+    path = tmp_path / "run.yaml"
+    space = "model_arguments.drop_path_rate: {type: float, min: 0, max: 0.5}"
+    path.write_text(f"{_HEAD.replace('TRAINER', '')}    {space}\n")
+    key = "tuner.space.model_arguments.drop_path_rate"
+    found = config.load(path, [f"{key}.max=0.25"]).tuner.space
+    assert found["model_arguments.drop_path_rate"][0].max == 0.25
+    whole = config.load(path, [f"{key}={{type: choice, values: [0.1]}}"]).tuner.space
+    assert whole["model_arguments.drop_path_rate"][0].values == (0.1,)
+    assert config.load(path, ["tuner.space={}"]).tuner.space == {}
+    with pytest.raises(UsageError, match=rf"^--set {key}\.max=-1: tuner\.space\.model_arguments"):
+        config.load(path, [f"{key}.max=-1"])
+
+
 def test_what_is_configured_is_found_wherever_it_is_said() -> None:
     trainer = Trainer(
         recipe="rsb_a2",
