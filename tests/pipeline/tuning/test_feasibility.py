@@ -122,6 +122,11 @@ def _refusals(space: str, trainer: str = "", rest: str = "") -> list[str]:
             "schedule.values",
             "\"multistep\": trainer.recipe 'default': `milestones` must be shares",
         ),
+        (
+            "accumulate_steps: {type: choice, values: [1, 3]}",
+            "accumulate_steps.values",
+            "3: trainer.batch_size 128: cannot be shared out equally",
+        ),
         ("mixup: {type: log, min: 0, max: 1}", "mixup", "min must be greater than 0"),
         ("mixup: {type: log, max: 1}", "mixup", "needs min and max; min is missing"),
         ("mixup: {type: logarithmic, min: 1, max: 2}", "mixup.type", "'int', 'float' or 'log'"),
@@ -205,6 +210,10 @@ def test_the_line_is_that_of_the_value() -> None:
         "recipe: {type: choice, values: [default, he2015_cifar, rsb_a2]}",
         "random_crop: {type: choice, values: [none, [0.25, 1]]}",
         # What does not go with the configuration goes with other values of the space.
+        """
+        accumulate_steps: {type: choice, values: [1, 3]}
+        batch_size: {type: choice, values: [64, 96]}
+        """,
         """
         schedule: {type: choice, values: [cosine, multistep]}
         milestones: {type: choice, values: [[0.5], [0.5, 0.75]], when: {schedule: multistep}}
