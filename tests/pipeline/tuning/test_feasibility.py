@@ -1,15 +1,24 @@
 """An impossible space is refused before anything runs, with the field's name and its line."""
 
+import dataclasses
+import math
 import textwrap
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from keras_resnet import ResNetConfig
 from pipeline import config
+from pipeline.components.trainer import OVERRIDES
 from pipeline.components.trainer import Parameters as Trainer
 from pipeline.errors import UsageError
-from pipeline.tuning import feasibility
+from pipeline.training import recipe
+from pipeline.training.recipe import FURTHER
+from pipeline.tuning import constraints, feasibility
 from pipeline.tuning.configured import configured
 from pipeline.tuning.parameters import Parameters
+from pipeline.tuning.space import apply
 
 _HEAD = """\
 name: trousers
@@ -328,6 +337,67 @@ def test_arguments_of_a_network_of_ones_own_are_those_of_its_function() -> None:
     assert _refusals("model_arguments.width: {type: int, min: 1, max: 8}", trainer=model) == []
     (line,) = _refusals("model_arguments.wide: {type: int, min: 1, max: 8}", trainer=model)
     assert line.endswith(f"{__name__}:own has no such argument; did you mean 'width'?")
+
+
+_LIMITS = {
+    # Field: least and greatest value, and whether these are values themselves.
+    "learning_rate": (0.0, math.inf, False, True),
+    "momentum": (0.0, 1.0, True, False),
+    "random_rotation": (0.0, 0.5, True, True),
+    "brightness": (0.0, 1.0, True, True),
+    "stage_decay": (0.0, 1.0, False, True),
+    "weight_decay": (0.0, math.inf, True, True),
+}
+
+
+@given(
+    key=st.sampled_from(sorted(_LIMITS)),
+    ends=st.lists(
+        st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(-2, 2)),
+        min_size=2,
+        max_size=2,
+        unique=True,
+    ).map(sorted),
+    share=st.sampled_from([None, 1.0, 0.5, 0.25]),
+)
+def test_a_range_is_refused_just_where_an_end_is_beyond_the_limits_of_its_field(
+    key: str, ends: list[float], share: float | None
+) -> None:
+    least, greatest, with_least, with_greatest = _LIMITS[key]
+    low, high = ends
+    allowed = (
+        low >= least
+        and high <= greatest
+        and (with_least or low != least)
+        and (with_greatest or high != greatest)
+    )
+    step = None if share is None else max(share * (high - low), 1e-3 * (high - low))
+    assume(step is None or step > 0)
+    found = feasibility.complaints(
+        Parameters(space={key: {"type": "float", "min": low, "max": high, "step": step}}), Trainer()
+    )
+    assert (found == []) == allowed
+    assert all(wrong.path[0] == key for wrong in found)
+
+
+def test_every_field_of_network_and_recipe_can_be_searched() -> None:
+    """Each with the value that it has, and all of them at once."""
+    own = {"bn_synchronized", "default_classes", "image_size", "data_format"}
+    network = {field.name for field in dataclasses.fields(ResNetConfig)} - own
+    keys = [
+        *(key for key in OVERRIDES if key not in ("epochs", "drop_path_rate", "dropout_rate")),
+        *(f"model_arguments.{name}" for name in sorted(network)),
+        *(f"recipe_arguments.{name}" for name in FURTHER),
+    ]
+    assert len(keys) >= 75
+    trainer = Trainer(recipe="rsb_a2")
+    usual = configured(trainer, keys)
+    assert set(usual) == set(keys)
+    space = {key: {"type": "choice", "values": [value]} for key, value in usual.items()}
+    feasibility.check(Parameters(space=space, trainer=trainer))
+    before, after = recipe.settle(trainer), recipe.settle(apply(trainer, usual))
+    assert after[1] == before[1]
+    assert constraints.network(after[0]) == constraints.network(before[0])
 
 
 def test_options_reach_the_keys_of_a_space_though_these_have_dots(tmp_path) -> None:
