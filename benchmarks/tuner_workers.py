@@ -27,10 +27,10 @@ _TARGET = 0.70
 
 
 def prepare(folder: Path) -> None:
-    """Writes the digits' examples and statistics, as every round reads them."""
+    """Writes what every round reads: the digits' examples, and what is in front of Tuner."""
     from pipeline import api
 
-    api.run(_config(folder, 1, 1), to="StatisticsGen")
+    api.run(_config(folder, 1, 1), to="ExampleValidator")
 
 
 def search(folder: Path, workers: int, trials: int, epochs: int) -> None:

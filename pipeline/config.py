@@ -330,8 +330,9 @@ def _set(marked: marks.Marked, key: str, value: Any, said: str) -> marks.Path:
     """Sets what `key` says, in mappings and lists, and returns its path."""
     values: Any = marked.values
     path: list[str | int] = []
-    *sections, last = key.split(".")
-    for section in sections:
+    parts = _joined(values, key.split("."))
+    while len(parts) > 1:
+        section = parts.pop(0)
         part = _part(values, section, said)
         if isinstance(values, MutableMapping) and values.get(part) is None:
             values[part] = {}
@@ -339,6 +340,8 @@ def _set(marked: marks.Marked, key: str, value: Any, said: str) -> marks.Path:
         path.append(part)
         if not isinstance(values, MutableMapping | MutableSequence):
             raise UsageError(f"{said}: {section!r} is a value and has no keys below it")
+        parts = _joined(values, parts)
+    (last,) = parts
     part = _part(values, last, said)
     values[part] = value
     path.append(part)
@@ -346,6 +349,15 @@ def _set(marked: marks.Marked, key: str, value: Any, said: str) -> marks.Path:
     for below in [one for one in marked.lines if one[: len(path)] == tuple(path)]:
         del marked.lines[below]
     return tuple(path)
+
+
+def _joined(values: Any, parts: list[str]) -> list[str]:
+    """Returns the parts of a key, the first of them together where `values` has a key with dots."""
+    for end in range(len(parts), 1, -1):
+        name = ".".join(parts[:end])
+        if isinstance(values, Mapping) and name in values:
+            return [name, *parts[end:]]
+    return parts
 
 
 def _part(values: Any, text: str, said: str) -> str | int:

@@ -34,8 +34,7 @@ def check(parameters: Parameters) -> None:
     Loads Keras; everything that can be checked without it is checked when the configuration is
     read.
     """
-    # The trials have processes of their own, which find no memory where this one takes all of it.
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    _leave_memory()
     from pipeline.tuning import feasibility
 
     feasibility.check(parameters)
@@ -62,6 +61,7 @@ def run(
         PipelineError: All trials failed.
         KeyboardInterrupt: Ctrl-C; the trials that were running go on from a checkpoint.
     """
+    _leave_memory()
     from pipeline.tuning import chief, hparams, outcome
     from pipeline.tuning.budget import Budget
     from pipeline.tuning.oracle import Oracle
@@ -99,7 +99,7 @@ def run(
     chief.run(found, job, context, _host())
     verdict = found.verdict
     if verdict.best is None:
-        raise PipelineError(_hopeless(found))
+        raise PipelineError(f"{_hopeless(found)}; remove {job.state} to begin anew")
     best = next(trial for trial in found.trials if trial.id == verdict.best)
     hyperparameters = oracle.hyperparameters(space.encode(best.values)).get_config()
     record = found.record(verdict.best, verdict.reason)
@@ -119,6 +119,11 @@ def attend(inputs: dict[str, Artifact], parameters: Parameters, context: Context
 
     if _host() != _LOCAL:  # on one machine the chief has all the workers that were asked for
         chief.join(_job(inputs, parameters, context), context)
+
+
+def _leave_memory() -> None:
+    """Lets this process take no more of a GPU than it needs: the trials have others."""
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 
 def _job(inputs: dict[str, Artifact], parameters: Parameters, context: Context) -> "Job":

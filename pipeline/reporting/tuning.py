@@ -14,7 +14,7 @@ from pipeline.tuning import importance, trial
 from pipeline.tuning.importance import Importance
 from pipeline.tuning.trial import Record, Trial
 
-# What is explained of scores that were not seen; below it, importance is chance.
+# Where less is explained of scores that were not seen, what is drawn is a hint at most.
 LEAST_EXPLAINED = 0.1
 
 _MOST_REASONS = 20
@@ -74,6 +74,7 @@ class Summary:
         record: The search.
         states: How many trials ended in each way.
         epochs: Trained in all.
+        kept: Whether the configuration won.
         values: What won, by key.
         finals: What was trained with several seeds.
         without: Why trials have no score.
@@ -84,12 +85,14 @@ class Summary:
         costs: Score against operations, or None.
         macs: Operations of the networks where all cost the same.
         importance: What the score depends on, or None.
-        bars: The same, drawn; empty where it explains too little.
+        bars: The same, drawn.
+        unsure: Whether it explains too little to be more than a hint.
     """
 
     record: Record
     states: dict[str, int]
     epochs: int
+    kept: bool
     values: tuple[Value, ...]
     finals: tuple[Final, ...]
     without: tuple[Ended, ...]
@@ -101,6 +104,7 @@ class Summary:
     macs: int | None
     importance: Importance | None
     bars: tuple[Bar, ...]
+    unsure: bool
 
 
 def read(results: Path) -> Summary:
@@ -127,6 +131,7 @@ def summarize(record: Record) -> Summary:
         record=record,
         states=dict(Counter(one.state for one in record.trials)),
         epochs=sum(len(one.objective) for one in record.trials),
+        kept=any(one.kind == "default" and one.id == record.best for one in ended),
         values=_values(record),
         finals=_finals(record),
         without=reasons[:_MOST_REASONS],
@@ -140,7 +145,8 @@ def summarize(record: Record) -> Summary:
         costs=drawing.costs(record),
         macs=next(iter(macs)) if len(macs) == 1 else None,
         importance=found,
-        bars=drawing.bars(found) if found and found.explained >= LEAST_EXPLAINED else (),
+        bars=drawing.bars(found) if found else (),
+        unsure=bool(found) and found.explained < LEAST_EXPLAINED,
     )
 
 

@@ -65,7 +65,10 @@ class Plane:
 
 @dataclass(frozen=True)
 class Bar:
-    """The importance of one key: the length of its bar, and where its error begins and ends."""
+    """The importance of one key: the length of its bar, and where its error begins and ends.
+
+    Where it is less than its error, it is not told from nothing.
+    """
 
     key: str
     drop: float

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import PipelineError
 from pipeline.tuning.finals import Rules
 from pipeline.tuning.trial import Trial
 
@@ -56,18 +55,19 @@ class Budget:
             return True
         return sum(map(_epochs, trials)) + rules.most * rules.epochs <= self.epochs
 
-    def require_hope(self, trials: Sequence[Trial]) -> None:
-        """Raises PipelineError where many trials have ended, and none of them well."""
+    def hopeless(self, trials: Sequence[Trial]) -> str | None:
+        """Returns what is wrong where many trials have ended, and none of them well."""
         states = [trial.state for trial in trials]
         if "COMPLETED" in states:
-            return
+            return None
         for state, most in (("FAILED", _HOPELESS), ("REJECTED", max(_REJECTED, self.trials))):
             if states.count(state) >= most:
                 last = [trial for trial in trials if trial.state == state][-1]
-                raise PipelineError(
+                return (
                     f"none of {len(states)} trials has a score, {most} are {state}; the last, "
                     f"{last.id} with {_said(last.values)}: {last.reason}"
                 )
+        return None
 
 
 def _epochs(trial: Trial) -> int:

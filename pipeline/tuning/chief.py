@@ -2,11 +2,8 @@
 
 import contextlib
 import json
-import math
 import os
-import queue
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,9 +20,9 @@ from pipeline import files
 from pipeline.errors import PipelineError
 from pipeline.orchestration.artifact import Artifact, Context
 from pipeline.tuning.channel import Chief
+from pipeline.tuning.desk import Desk, ended
 from pipeline.tuning.parameters import Parameters
 from pipeline.tuning.search import Search
-from pipeline.tuning.trial import Trial
 from pipeline.tuning.worker import AGAIN
 
 PROGRAM = (sys.executable, "-m", "pipeline.tuning.worker")
@@ -38,7 +35,6 @@ _GRACE = 30.0
 # Processes in a row that end before they ask for a trial.
 _STILLBORN = 3
 _TAIL = 4
-_LAST_MOMENT = 5.0
 
 
 @dataclass(frozen=True)
@@ -92,8 +88,8 @@ def run(search: Search, job: Job, context: Context, host: str = "localhost") -> 
         pass
     before = sum(trial.ended for trial in search.trials)
     if before:
-        context.say(f"going on with the search after {before} trials")
-    desk = _Desk(search, job)
+        context.say(f"going on with the search after {before} trial{'s' if before > 1 else ''}")
+    desk = Desk(search, job.state / TRIALS)
     secret = secrets.token_hex()
     with Chief(desk.answer, desk.left, secret, host) as chief:
         address = f"{host}:{chief.port}"
@@ -125,106 +121,6 @@ def join(job: Job, context: Context) -> None:
     with Crew(job, found["address"], found["secret"], None) as crew:
         while crew.tend():
             pass
-
-
-class _Desk:
-    """Answers the workers, and tells the person who watches.
-
-    Args:
-        search: What they work on.
-        job: Where it is kept.
-    """
-
-    def __init__(self, search: Search, job: Job):
-        self._search = search
-        self._folders = job.state / TRIALS
-        self._doing: dict[str, str] = {}
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self.asked: set[str] = set()
-        self.processes: dict[str, subprocess.Popen] = {}
-        self.closing = False
-        self.failure: BaseException | None = None
-
-    def answer(self, worker: str, call: str, arguments: dict[str, Any]) -> Any:
-        """Does what a worker calls, and returns the answer."""
-        try:
-            return self._answered(worker, call, arguments)
-        except Exception as error:  # noqa: BLE001  the main thread raises it
-            self.failure = self.failure or error
-            return "stop"
-
-    def _answered(self, worker: str, call: str, arguments: dict[str, Any]) -> Any:
-        if call == "next":
-            self.asked.add(worker)
-            if self.closing or self.failure is not None:
-                return "stop"
-            found = self._search.next(worker)
-            if isinstance(found, str):
-                return found
-            self._doing[worker] = found.id
-            left = self._search.left
-            return {
-                "trial": asdict(found),
-                "folder": self._search.first_of(found).id,
-                "left": None if math.isinf(left) else left,
-            }
-        if call == "end":
-            self._doing.pop(worker, None)
-            self._say(self._search.end(**arguments))
-            self._sweep()
-        elif call == "measured":
-            self._search.measured(**arguments)
-        else:
-            self._search.epoch(**arguments)
-        return None
-
-    def left(self, worker: str, how: str) -> None:
-        """Notes that a worker is gone: somebody else has to do its trial."""
-        number = self._doing.pop(worker, None)
-        if number is None or self.closing:
-            return
-        if process := self.processes.get(worker):
-            # Its connection ends a moment before it does.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                how = _ended(process.wait(_LAST_MOMENT))
-        try:
-            trial = self._search.lose(number, how)
-        except Exception as error:  # noqa: BLE001  the main thread raises it
-            self.failure = self.failure or error
-            return
-        if trial.ended:
-            self._say(trial)
-        else:
-            self._lines.put(
-                f"trial {number}: its process died ({how}); another one goes on with it"
-            )
-
-    def tell(self, context: Context) -> None:
-        """Shows what has happened; of the main thread."""
-        trials = self._search.trials
-        shown = {} if (best := self._search.best) is None else {"best": best}
-        ended = sum(trial.ended for trial in trials)
-        context.progress(ended, max(self._search.expected, len(trials)), **shown)
-        with contextlib.suppress(queue.Empty):
-            while True:
-                context.say(self._lines.get_nowait())
-
-    def _say(self, trial: Trial) -> None:
-        values = ", ".join(f"{key} {_short(value)}" for key, value in trial.values.items())
-        what = {"default": " (the configuration)", "final": " (with another seed)"}
-        told = f"trial {trial.id}{what.get(trial.kind, '')}: {values}: "
-        if trial.score is None:
-            told += f"{trial.state.lower()}, {trial.reason.splitlines()[0]}"
-        else:
-            told += f"{self._search.rules.objective} {trial.score:.4g}"
-            if trial.epochs != self._search.rules.epochs:
-                told += f" after {trial.epochs} epochs"
-        self._lines.put(f"{told} ({trial.seconds:.0f} s)")
-
-    def _sweep(self) -> None:
-        """Removes the checkpoints that nobody goes on from."""
-        for number in self._search.removable():
-            shutil.rmtree(self._folders / number, ignore_errors=True)
 
 
 @dataclass
@@ -259,7 +155,7 @@ class Crew:
         desk: Where they have asked, None where the chief is another process.
     """
 
-    def __init__(self, job: Job, address: str, secret: str, desk: _Desk | None):
+    def __init__(self, job: Job, address: str, secret: str, desk: Desk | None):
         self._job = job
         self._address = address
         self._secret = secret
@@ -334,7 +230,7 @@ class Crew:
             said = self._log(place).read_text(errors="replace").splitlines()
             last = " / ".join([line for line in said if line.strip()][-_TAIL:])
             raise PipelineError(
-                f"{_STILLBORN} worker processes in a row ended with {_ended(code)} before their "
+                f"{_STILLBORN} worker processes in a row ended with {ended(code)} before their "
                 f"first trial; {self._log(place)} ends with: {last}"
             )
 
@@ -398,11 +294,3 @@ def _findable(state: Path, address: str, secret: str) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-def _ended(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f"code {code}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

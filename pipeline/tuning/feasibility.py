@@ -199,13 +199,14 @@ def _attempt(trainer: TrainerParameters) -> None:
     """Makes the recipe and the configuration of the network.
 
     Raises:
-        UsageError: That cannot be done.
+        UsageError: That cannot be done, or the batch cannot be divided as the recipe wants it.
     """
-    from pipeline.training import recipe
+    from pipeline.training import feeding, recipe
 
-    if CUSTOM in trainer.model:
-        recipe.settle(trainer)
-    else:
+    settled, chosen = recipe.settle(trainer)
+    if found := feeding.mismatch(chosen, replicas=1):
+        raise UsageError(f"trainer.batch_size {settled.batch_size}: {found}")
+    if CUSTOM not in trainer.model:
         constraints.measure(trainer, _CLASSES)
 
 

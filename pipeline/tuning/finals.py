@@ -125,8 +125,8 @@ def verdict(trials: Sequence[Trial], rules: Rules) -> Verdict:
     scores = _scores(trials, leader)
     mean = statistics.fmean(scores)
     told = (
-        f"{rules.objective} {_shown(mean)} on average over {len(scores)} "
-        f"seed{'s' if len(scores) > 1 else ''} that the search had not seen"
+        f"{rules.objective} {_shown(mean)} on average over {_seeds(scores)} that the search had "
+        "not seen"
     )
     if default is None:
         return Verdict(leader.id, f"{told}; the configuration as it is has no score")
@@ -136,17 +136,18 @@ def verdict(trials: Sequence[Trial], rules: Rules) -> Verdict:
     if spread is None:
         spread = _noise(default.score, rules)
     error = spread * math.sqrt(1 / len(scores) + 1 / len(others))
-    compared = f"{_shown(statistics.fmean(others))} over {len(others)} of the configuration"
+    compared = (
+        f"{told}, and {_shown(statistics.fmean(others))} over {_seeds(others)} with the "
+        "configuration as it is"
+    )
     if gap > error and gap > 0:
         return Verdict(
-            leader.id,
-            f"{told}, {_shown(statistics.fmean(others))} with the configuration as it is; the "
-            f"standard error of the difference is {_shown(error)}",
+            leader.id, f"{compared}; the standard error of the difference is {_shown(error)}"
         )
     return Verdict(
         default.id,
-        f"{leader.id}, the best of the search, has {told}, which is not better than {compared} by "
-        f"more than one standard error, {_shown(error)}: the configuration stays as it is",
+        f"the best of the search, {leader.id}, has {compared}, which stays, as it is not beaten by "
+        f"more than one standard error of the difference, {_shown(error)}",
     )
 
 
@@ -239,6 +240,10 @@ def _noise(score: float, rules: Rules) -> float:
         wrong = max(score * (1 - score), 1 / (rules.examples + 1))
         return math.sqrt(wrong / rules.examples)
     return _SHARE * abs(score)
+
+
+def _seeds(scores: Sequence[float]) -> str:
+    return f"{len(scores)} seed{'s' if len(scores) > 1 else ''}"
 
 
 def _shown(score: float) -> str:

@@ -42,8 +42,10 @@ class Search:
             mean of the classes' recall, and `"eval_macro_f1"` that of their F1.
         direction: Whether it is to be greatest (`"max"`) or least (`"min"`); None to go by its
             name.
-        max_trials: The search ends after so many trials.
-        max_epochs: And when all trials together would have so many epochs; None for no limit.
+        max_trials: The search ends after so many trials; what is rejected does not count, nor are
+            final trainings among them.
+        max_epochs: And when all trainings together would have more epochs than so many; None for no
+            limit.
         max_minutes: And after so long; None for no limit.
         epochs: Passes over the training split of a whole trial; None for those of Trainer.
         factor: Of Hyperband: one of so many trials goes on, for so many times the epochs.

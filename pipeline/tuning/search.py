@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 from pydantic import TypeAdapter
 
 from pipeline import files
-from pipeline.errors import DataError
+from pipeline.errors import DataError, PipelineError
 from pipeline.tuning import finals
 from pipeline.tuning.budget import Budget
 from pipeline.tuning.finals import Rules, Verdict
@@ -342,7 +342,8 @@ class Search:
 
     def _proposed(self) -> Trial | Literal["wait"] | None:
         """Returns a new trial of the oracle, None where the search has ended."""
-        self._budget.require_hope(self.trials)
+        if found := self._budget.hopeless(self.trials):
+            raise PipelineError(f"{found}; remove {self._path.parent} to begin anew")
         allowed = self._budget.allows(self.trials, self._rules, self.left)
         asked = self._oracle.propose() if allowed else "stop"
         if asked == "wait":

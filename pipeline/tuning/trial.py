@@ -33,7 +33,8 @@ class Trial:
         first_epoch: Epochs that are that one's.
         repeats: The trial whose values a final one has, or None.
         state: `"COMPLETED"`: it has a score; `"FAILED"`: it diverged, ran out of memory or died;
-            `"REJECTED"`: a constraint does not allow it, and nothing was trained; `"STOPPED"`: the
+            `"REJECTED"`: a constraint does not allow it, or its values do not go together, and
+            nothing was trained; `"STOPPED"`: the
             budget ended first; `"RUNNING"`: it has no end yet.
         score: The objective of the weights that would be exported; None without one.
         objective: The objective after each epoch, from `first_epoch` + 1 on; None where it is no

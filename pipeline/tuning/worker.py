@@ -110,12 +110,10 @@ def _do(
             _Reports(chief, trial.id),
             remaining,
         )
-    except RejectedError as error:
+    except (RejectedError, UsageError) as error:
         end("REJECTED", str(error))
     except TimeOverError:
         end("STOPPED", "the time of the search was over")
-    except UsageError as error:
-        end("FAILED", str(error))
     except (GoneError, Stopped):
         raise
     except PipelineError as error:

@@ -117,3 +117,31 @@ def test_a_worker_waits_for_what_the_chief_ingests_and_leaves_no_traces(tmp_path
     # What is trained already is not trained again.
     runner.attend(nodes, "test", tmp_path, Silent())
     assert len(meeting.seen) == 2
+
+
+def test_a_worker_helps_where_a_component_says_how_and_goes_on_when_the_chief_is_done(tmp_path):
+    meeting, helped, states = Meeting(), threading.Event(), []
+
+    def search(inputs, outputs, parameters, context):
+        states.append(context.state)
+        assert helped.wait(20)
+        (outputs["out"].uri / "n").write_text("3")
+        return Outcome("found 3")
+
+    def attend(inputs, parameters, context):
+        states.append(context.state)
+        helped.set()
+
+    nodes = [
+        Node("Tuner", component(search, RESUMABLE=True, attend=attend), Number(value=1)),
+        node(meeting, inputs={"in": ("Tuner", "out")}),
+    ]
+    worker = threading.Thread(
+        target=lambda: runner.attend(nodes, "test", tmp_path, Silent()), daemon=True
+    )
+    worker.start()
+    execute(nodes, tmp_path)
+    worker.join(timeout=20)
+    assert not worker.is_alive()
+    assert len(set(states)) == 1  # both know where the search is kept
+    assert meeting.seen == ["3", "3"]

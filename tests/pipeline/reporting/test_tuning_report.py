@@ -56,13 +56,14 @@ def test_the_page_tells_what_was_searched_and_what_won(whole):
     text = shown.of("search")
     assert "35 of 39 trials have a score, 2 failed, 1 rejected, 1 stopped; 105 epochs in" in text
     assert "by Bayesian optimisation, for the greatest eval accuracy" in text
-    assert "0.90 against 0.75." in text
+    assert "Trial 0012 won: 0.90 against 0.75." in text
     assert "learning_rate 0.003 0.103" in text
     assert "model_arguments.depths [1, 1, 1] [2, 2, 2]" in text
     assert "as configured 74.77% 74.77% 74.77% –" in text
     assert "trial 0012 won 91.88% 91.88%, 91.88% 91.88% 0.00%" in text
     assert "failed : the loss was not finite in steps 3 to 9 (trials 0040, 0041)" in text
     assert f"rejected : 212,000,000 multiply-accumulate operations {HOSTILE} (trial 0042)" in text
+    assert "With all values right it explains 9" in text
     for part in ("Every trial", "The best so far", "Score against cost", "Importance"):
         assert part in text
 
@@ -76,6 +77,7 @@ def test_a_small_search_tells_what_cannot_be_known_of_it(tmp_path):
     )
     record = dataclasses.replace(records.searched(1), trials=trials, best="0001", seconds=20.0)
     text = page(searched(tmp_path, record)).of("search")
+    assert "Trial 0001 won" in text
     assert "2 of 2 trials have a score; 6 epochs in 20" in text
     assert "Not there: importance; it takes at least 10 different sets of values" in text
     assert "all have 12.2M multiply-adds per image" in text
@@ -84,7 +86,7 @@ def test_a_small_search_tells_what_cannot_be_known_of_it(tmp_path):
     assert "Without a score" not in text
 
 
-def test_values_that_explain_nothing_are_not_called_important(tmp_path):
+def test_of_values_that_explain_nothing_importance_is_only_a_hint(tmp_path):
     scores = [0.5 + 0.001 * (n * 7919 % 13) for n in range(25)]
     trials = tuple(
         records.trial(n, values, score=scores[n])
@@ -92,8 +94,9 @@ def test_values_that_explain_nothing_are_not_called_important(tmp_path):
     )
     record = dataclasses.replace(records.searched(1), trials=trials, best="0001")
     shown = page(searched(tmp_path, record))
-    assert "The values explain next to nothing of the differences between 25" in shown.of("search")
-    assert 'class="importance"' not in shown.html
+    assert "Only a hint: from 25 sets of values the forest cannot predict" in shown.of("search")
+    assert "With all values right" not in shown.of("search")
+    assert "weight pale" in shown.html
 
 
 def test_a_run_without_a_search_has_no_such_part(tmp_path):
@@ -132,8 +135,8 @@ def test_a_browser_shows_it_without_a_complaint_and_it_can_be_read(whole, chromi
     path = whole.store.root / "reports" / f"{whole.run}.html"
     page(whole)
     assert browser.console(path, tmp_path) == []
-    for dark in (False, True):
-        for found in browser.measure(path, (360, 1280), tmp_path, dark):
+    for dark, widths in ((False, (360, 1280)), (True, (1280,))):
+        for found in browser.measure(path, widths, tmp_path, dark):
             assert found["width"] <= found["window"]
             assert found["faint"] == []
             assert found["texts"] > 100

@@ -43,7 +43,7 @@ def test_whatever_becomes_of_a_trial_the_search_goes_on(tmp_path):
         "reject": "REJECTED",
         "memory": "FAILED",
         "crash": "FAILED",
-        "misfit": "FAILED",
+        "misfit": "REJECTED",
         "nan": "FAILED",
         "die": "FAILED",
         "die once": "COMPLETED",

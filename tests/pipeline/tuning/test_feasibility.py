@@ -1,15 +1,24 @@
 """An impossible space is refused before anything runs, with the field's name and its line."""
 
+import dataclasses
+import math
 import textwrap
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from keras_resnet import ResNetConfig
 from pipeline import config
+from pipeline.components.trainer import OVERRIDES
 from pipeline.components.trainer import Parameters as Trainer
 from pipeline.errors import UsageError
-from pipeline.tuning import feasibility
+from pipeline.training import recipe
+from pipeline.training.recipe import FURTHER
+from pipeline.tuning import constraints, feasibility
 from pipeline.tuning.configured import configured
 from pipeline.tuning.parameters import Parameters
+from pipeline.tuning.space import apply
 
 _HEAD = """\
 name: trousers
@@ -122,6 +131,11 @@ def _refusals(space: str, trainer: str = "", rest: str = "") -> list[str]:
             "schedule.values",
             "\"multistep\": trainer.recipe 'default': `milestones` must be shares",
         ),
+        (
+            "accumulate_steps: {type: choice, values: [1, 3]}",
+            "accumulate_steps.values",
+            "3: trainer.batch_size 128: cannot be shared out equally",
+        ),
         ("mixup: {type: log, min: 0, max: 1}", "mixup", "min must be greater than 0"),
         ("mixup: {type: log, max: 1}", "mixup", "needs min and max; min is missing"),
         ("mixup: {type: logarithmic, min: 1, max: 2}", "mixup.type", "'int', 'float' or 'log'"),
@@ -205,6 +219,10 @@ def test_the_line_is_that_of_the_value() -> None:
         "recipe: {type: choice, values: [default, he2015_cifar, rsb_a2]}",
         "random_crop: {type: choice, values: [none, [0.25, 1]]}",
         # What does not go with the configuration goes with other values of the space.
+        """
+        accumulate_steps: {type: choice, values: [1, 3]}
+        batch_size: {type: choice, values: [64, 96]}
+        """,
         """
         schedule: {type: choice, values: [cosine, multistep]}
         milestones: {type: choice, values: [[0.5], [0.5, 0.75]], when: {schedule: multistep}}
@@ -319,6 +337,81 @@ def test_arguments_of_a_network_of_ones_own_are_those_of_its_function() -> None:
     assert _refusals("model_arguments.width: {type: int, min: 1, max: 8}", trainer=model) == []
     (line,) = _refusals("model_arguments.wide: {type: int, min: 1, max: 8}", trainer=model)
     assert line.endswith(f"{__name__}:own has no such argument; did you mean 'width'?")
+
+
+_LIMITS = {
+    # Field: least and greatest value, and whether these are values themselves.
+    "learning_rate": (0.0, math.inf, False, True),
+    "momentum": (0.0, 1.0, True, False),
+    "random_rotation": (0.0, 0.5, True, True),
+    "brightness": (0.0, 1.0, True, True),
+    "stage_decay": (0.0, 1.0, False, True),
+    "weight_decay": (0.0, math.inf, True, True),
+}
+
+
+@given(
+    key=st.sampled_from(sorted(_LIMITS)),
+    ends=st.lists(
+        st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(-2, 2)),
+        min_size=2,
+        max_size=2,
+        unique=True,
+    ).map(sorted),
+    share=st.sampled_from([None, 1.0, 0.5, 0.25]),
+)
+def test_a_range_is_refused_just_where_an_end_is_beyond_the_limits_of_its_field(
+    key: str, ends: list[float], share: float | None
+) -> None:
+    least, greatest, with_least, with_greatest = _LIMITS[key]
+    low, high = ends
+    allowed = (
+        low >= least
+        and high <= greatest
+        and (with_least or low != least)
+        and (with_greatest or high != greatest)
+    )
+    step = None if share is None else max(share * (high - low), 1e-3 * (high - low))
+    assume(step is None or step > 0)
+    found = feasibility.complaints(
+        Parameters(space={key: {"type": "float", "min": low, "max": high, "step": step}}), Trainer()
+    )
+    assert (found == []) == allowed
+    assert all(wrong.path[0] == key for wrong in found)
+
+
+def test_every_field_of_network_and_recipe_can_be_searched() -> None:
+    """Each with the value that it has, and all of them at once."""
+    own = {"bn_synchronized", "default_classes", "image_size", "data_format"}
+    network = {field.name for field in dataclasses.fields(ResNetConfig)} - own
+    keys = [
+        *(key for key in OVERRIDES if key not in ("epochs", "drop_path_rate", "dropout_rate")),
+        *(f"model_arguments.{name}" for name in sorted(network)),
+        *(f"recipe_arguments.{name}" for name in FURTHER),
+    ]
+    assert len(keys) >= 75
+    trainer = Trainer(recipe="rsb_a2")
+    usual = configured(trainer, keys)
+    assert set(usual) == set(keys)
+    space = {key: {"type": "choice", "values": [value]} for key, value in usual.items()}
+    feasibility.check(Parameters(space=space, trainer=trainer))
+    before, after = recipe.settle(trainer), recipe.settle(apply(trainer, usual))
+    assert after[1] == before[1]
+    assert constraints.network(after[0]) == constraints.network(before[0])
+
+
+def test_options_reach_the_keys_of_a_space_though_these_have_dots(tmp_path) -> None:
+    path = tmp_path / "run.yaml"
+    space = "model_arguments.drop_path_rate: {type: float, min: 0, max: 0.5}"
+    path.write_text(f"{_HEAD.replace('TRAINER', '')}    {space}\n")
+    key = "tuner.space.model_arguments.drop_path_rate"
+    found = config.load(path, [f"{key}.max=0.25"]).tuner.space
+    assert found["model_arguments.drop_path_rate"][0].max == 0.25
+    whole = config.load(path, [f"{key}={{type: choice, values: [0.1]}}"]).tuner.space
+    assert whole["model_arguments.drop_path_rate"][0].values == (0.1,)
+    assert config.load(path, ["tuner.space={}"]).tuner.space == {}
+    with pytest.raises(UsageError, match=rf"^--set {key}\.max=-1: tuner\.space\.model_arguments"):
+        config.load(path, [f"{key}.max=-1"])
 
 
 def test_what_is_configured_is_found_wherever_it_is_said() -> None:
