@@ -65,10 +65,13 @@ def test_the_examples_of_a_longer_text_run_one_after_the_other(text, tmp_path):
 
 
 FINE_TUNING = next(example for example in blocks("python") if "prepare_finetuning" in example)
+CLIENT = next(example for example in blocks("python") if "Client" in example)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", [one for one in blocks("python") if one != FINE_TUNING])
+@pytest.mark.parametrize(
+    "example", [one for one in blocks("python") if one not in (FINE_TUNING, CLIENT)]
+)
 def test_examples_run_as_they_stand(example, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -107,6 +110,33 @@ def test_the_fine_tuning_runs_on_photos(tmp_path):
     np.testing.assert_array_equal(stem.transpose(3, 2, 0, 1), file["conv1.weight"])
     last = keras.ops.convert_to_numpy(tuned.get_layer("stage4_block2").conv2.kernel)
     assert (last.transpose(3, 2, 0, 1) != file["layer4.1.conv2.weight"]).any()
+
+
+@pytest.mark.slow
+def test_the_client_asks_a_server_about_photos(tmp_path):
+    from pipeline.serving import push
+    from tests.pipeline.serving import networks
+    from tests.pipeline.serving.laptop import running
+
+    model = networks.artifact(tmp_path / "artifact", networks.network()).uri / "Format-Serving"
+    push.push(model, tmp_path / "saved_models" / "digits")
+    photographs(tmp_path / "all")
+    (tmp_path / "all" / "class0").rename(tmp_path / "photos")
+    with running.serve(tmp_path / "saved_models", tmp_path) as server:
+        asked = CLIENT.replace("http://localhost:8501", server.url)
+        assert asked != CLIENT
+        done = subprocess.run(
+            [sys.executable, "-c", asked],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(list((tmp_path / "photos").iterdir()))
+    assert all(line.startswith("photos/") for line in lines)
 
 
 def photographs(folder, classes=6, of_each=3):
