@@ -16,6 +16,8 @@ and may offer
     CACHEABLE = False       for a component whose effect lies outside the store
     RESUMABLE = True        for one that keeps in `context.state` what a killed execution has done,
                             and that several workers may execute together
+    IMMATERIAL = ("workers",)
+                            parameters that no result depends on: no part of the cache key
     attend(inputs, parameters, context)
                             what another machine does meanwhile, where that is not the same
 

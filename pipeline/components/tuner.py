@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from pipeline.tuning.search import Search
     from pipeline.tuning.space import Space
 
-__all__ = ["OUTPUTS", "RESUMABLE", "Parameters", "attend", "check", "external", "run"]
+__all__ = ["IMMATERIAL", "OUTPUTS", "RESUMABLE", "Parameters", "attend", "check", "external", "run"]
 
 OUTPUTS = {"best_hyperparameters": "HyperParameters", "tuner_results": "TunerResults"}
 RESUMABLE = True
+# A search goes on with more of them, or fewer.
+IMMATERIAL = ("workers",)
 
 _LEAST = ("loss", "error")
 _LOCAL = "localhost"

@@ -54,7 +54,7 @@ BUILT_IN: dict[str, ModuleType] = {
 }
 
 # What a module may offer beside its function, and the graph asks for.
-_OFFERED = ("check", "CACHEABLE", "RESUMABLE")
+_OFFERED = ("check", "CACHEABLE", "RESUMABLE", "IMMATERIAL")
 
 
 def _matching(pattern: str, expected: str) -> AfterValidator:

@@ -28,8 +28,8 @@ class Node:
 
     Args:
         name: Name of the component, in TFX's spelling.
-        module: Its module, with `OUTPUTS` and `run`, and perhaps `external`, `CACHEABLE`
-            and `RESUMABLE`.
+        module: Its module, with `OUTPUTS` and `run`, and perhaps `external`, `CACHEABLE`,
+            `RESUMABLE` and `IMMATERIAL`.
         parameters: The parameters it runs with.
         inputs: Input key to the name of the node that writes it and that node's output key.
         after: Nodes that have to end well first, although nothing of theirs is read.

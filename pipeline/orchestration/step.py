@@ -260,8 +260,10 @@ def dependencies_of(node: Node, name: str, inputs: Mapping[str, Artifact]) -> di
 def own_dependencies(node: Node) -> dict[str, Any]:
     """Returns what `node` itself brings: its parameters, its code and its libraries."""
     module = node.module.__name__
+    given = TypeAdapter(type(node.parameters)).dump_python(node.parameters, mode="json")
+    immaterial = getattr(node.module, "IMMATERIAL", ())
     return {
-        "parameters": TypeAdapter(type(node.parameters)).dump_python(node.parameters, mode="json"),
+        "parameters": {name: value for name, value in given.items() if name not in immaterial},
         "code": fingerprint.code(module),
         "libraries": fingerprint.libraries(module),
     }

@@ -9,7 +9,7 @@ import pytest
 from pipeline import api, config
 from pipeline.components import trainer, tuner
 from pipeline.errors import DataError, PipelineError, UsageError
-from pipeline.orchestration import graph
+from pipeline.orchestration import graph, step
 from pipeline.orchestration.artifact import Context
 from pipeline.tuning import chief, outcome
 from pipeline.tuning.trial import RECORD, Trial, read
@@ -153,6 +153,15 @@ def test_it_is_in_the_graph_where_there_is_something_to_search():
     plain = {node.name: node for node in graph.build(without)}
     assert "Tuner" not in plain
     assert "hyperparameters" not in plain["Trainer"].inputs
+
+
+def test_a_search_goes_on_with_another_number_of_workers(tmp_path):
+    one, two, other = (
+        next(node for node in graph.build(found) if node.name == "Tuner")
+        for found in (tuned(workers=1), tuned(workers=2), tuned(workers=1, seed=1))
+    )
+    assert step.own_dependencies(one) == step.own_dependencies(two)
+    assert step.own_dependencies(one) != step.own_dependencies(other)
 
 
 def test_who_reads_of_a_tuner_that_is_not_there_is_told():
