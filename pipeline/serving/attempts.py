@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 _FIRST_WAIT = 0.2
 _LONGEST_WAIT = 5.0
+# Doublings after which a wait is the longest in any case.
+_DOUBLINGS = 10
 
 
 class ServingError(PipelineError):
@@ -34,6 +36,10 @@ class UnavailableError(ServingError):
 
 class NotFoundError(ServingError):
     """The server does not know the model, or the version or label of it."""
+
+
+class LateError(ServingError):
+    """The deadline passed before there was an answer."""
 
 
 class TooLargeError(ServingError):
@@ -76,19 +82,26 @@ class Patience:
         to wait is obeyed.
 
         Args:
-            request: Idempotent; has to end by the deadline that it is given.
+            request: Idempotent; raises LateError by the deadline that it is given, which may have
+                passed already: a busy machine wakes later than it was asked to.
             stop: Ends the waiting.
 
         Raises:
             ServingError: There is no answer.
         """
         deadline = Deadline(self.timeout)
+        before = ""
         for attempt in range(self.retries + 1):
             try:
                 return request(deadline)
+            except LateError as error:
+                if not before:
+                    raise
+                raise ServingError(f"{error}; the attempt before it: {before}") from error
             except UnavailableError as error:
-                backoff = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1)
-                wait = max(backoff, error.after)
+                before = str(error)  # the error itself would hold on to the request
+                doubled = _FIRST_WAIT * 2 ** min(attempt, _DOUBLINGS)
+                wait = max(min(_LONGEST_WAIT, doubled) * random.uniform(0.5, 1), error.after)
                 if attempt == self.retries:
                     raise _given_up(error, attempt + 1) from error
                 if error.after >= deadline.left():

@@ -3,6 +3,7 @@
 This module needs no TensorFlow; gRPC's messages do, and bring it when a `grpc://` server is asked.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -51,6 +52,11 @@ _SCHEMES = ("http", "https", "grpc", "grpcs")
 _GRPC_PORT = 8500
 # Base64 makes four bytes of three, and protocol buffers end at two gigabytes.
 _MOST_REQUEST_BYTES = 1 << 30
+# What sockets and gRPC wait at most is a little more.
+_LONGEST_TIMEOUT = 1e6
+# What both HTTP and gRPC's metadata can carry.
+_HEADER_NAME = re.compile(r"[\w.-]+", re.ASCII)
+_HEADER_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?|")
 # Seconds to find out what a server has, for the message of an error.
 _LOOK = 5.0
 
@@ -121,13 +127,15 @@ class Client:
         _require(version is None or label is None, "label", label, "no label beside a version")
         _require(version is None or version >= 0, "version", version, "a whole number")
         _require(label != "", "label", label, "a name, such as 'stable'")
-        _require(timeout > 0, "timeout", timeout, "seconds, more than 0")
+        limit = f"seconds, more than 0 and at most {_LONGEST_TIMEOUT:.0f}"
+        _require(0 < timeout <= _LONGEST_TIMEOUT, "timeout", timeout, limit)
         _require(retries >= 0, "retries", retries, "at least 0")
         _require(max_batch >= 1, "max_batch", max_batch, "at least 1")
         _require(in_flight >= 1, "in_flight", in_flight, "at least 1")
         limit = f"1 to {_MOST_REQUEST_BYTES}"
         good = 1 <= max_request_bytes <= _MOST_REQUEST_BYTES
         _require(good, "max_request_bytes", max_request_bytes, limit)
+        _require_headers(token, headers or {})
         scheme, address = _parse(server)
         self._server = f"{scheme}://{address}"
         self._model, self._version, self._label = model, version, label
@@ -269,6 +277,17 @@ class Client:
 def _require(good: bool, name: str, value: object, expected: str) -> None:
     if not good:
         raise UsageError(f"{name} {value!r}: expected {expected}")
+
+
+def _require_headers(token: str | None, headers: Mapping[str, str]) -> None:
+    """Raises UsageError for what cannot be sent; values may be secret, and are not shown."""
+    expected = "printable ASCII without spaces or line breaks at its ends"
+    if token is not None and not (token and _HEADER_VALUE.fullmatch(token)):
+        raise UsageError(f"token: empty, or with what no header can carry; expected {expected}")
+    for name, value in headers.items():
+        _require(bool(_HEADER_NAME.fullmatch(name)), "header", name, "a name, such as 'X-Team'")
+        if not _HEADER_VALUE.fullmatch(value):
+            raise UsageError(f"header {name!r}: no value that can be sent; expected {expected}")
 
 
 def _parse(server: str) -> tuple[str, str]:

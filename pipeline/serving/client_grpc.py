@@ -21,6 +21,7 @@ from pipeline.errors import UsageError
 from pipeline.serving import messages
 from pipeline.serving.attempts import (
     Deadline,
+    LateError,
     NotFoundError,
     ServingError,
     TooLargeError,
@@ -144,7 +145,7 @@ class Grpc:
         code, said = error.code(), " ".join((error.details() or "").split())
         message = f"{self._url}: {code.name}: {said}"
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            raise ServingError(
+            raise LateError(
                 f"{self._url}: no answer within {deadline.seconds:g} s; the server is busy or "
                 "gone; a longer timeout, or fewer files in a request, may help"
             ) from None

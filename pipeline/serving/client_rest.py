@@ -16,6 +16,7 @@ import urllib3
 
 from pipeline.serving.attempts import (
     Deadline,
+    LateError,
     NotFoundError,
     ServingError,
     TooLargeError,
@@ -119,7 +120,8 @@ class Rest:
         self, method: str, path: str, deadline: Deadline, body: bytes | None = None
     ) -> dict[str, Any]:
         url = self._url + path
-        left = deadline.left()
+        if not (left := deadline.left()):  # sockets know no timeout of zero
+            raise _late(url, deadline)
         headers = {} if body is None else {"Content-Type": "application/json"}
         with (
             _named(url, deadline),
@@ -211,8 +213,8 @@ def _broken(url: str, error: Exception) -> UnavailableError:
     return UnavailableError(f"{url}: no answer: {_reason(cause)}{hint}")
 
 
-def _late(url: str, deadline: Deadline) -> ServingError:
-    return ServingError(
+def _late(url: str, deadline: Deadline) -> LateError:
+    return LateError(
         f"{url}: no answer within {deadline.seconds:g} s; the server is busy or gone; a longer "
         "timeout, or fewer files in a request, may help"
     )
@@ -259,14 +261,14 @@ def _parsed(content: bytes) -> dict[str, Any] | None:
 
 
 def _retry_after(response: requests.Response) -> float:
-    """Returns the seconds of the header Retry-After, a number or a date; 0 without one."""
+    """Returns the seconds of the header Retry-After, a number or a date; 0 without a usable one."""
     value = response.headers.get("Retry-After")
     if value is None:
         return 0.0
     try:
         return urllib3.Retry().parse_retry_after(value)
-    except urllib3.exceptions.InvalidHeader:
-        return 0.0
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+        return 0.0  # no number or date, or one beyond all calendars
 
 
 def _shortened(content: bytes) -> str:

