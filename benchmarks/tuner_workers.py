@@ -19,7 +19,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from pipeline import config
@@ -42,16 +41,14 @@ def search(folder: Path, workers: int, trials: int, epochs: int) -> None:
     from pipeline.tuning.trial import RECORD, read
 
     found = _config(folder, trials, epochs, workers)
-    begin = time.perf_counter()
-    result = api.run(found, from_="Tuner", to="Tuner")
-    seconds = time.perf_counter() - begin
-    record = read(result.components["Tuner"].outputs["tuner_results"].uri / RECORD)
+    component = api.run(found, from_="Tuner", to="Tuner").components["Tuner"]
+    record = read(component.outputs["tuner_results"].uri / RECORD)
     scores = {trial.id: trial.score for trial in record.trials}
     own, workers_ = (
         resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     busy = [used.ru_utime + used.ru_stime for used in (own, workers_)]
-    print(json.dumps({"seconds": seconds, "busy": busy, "scores": scores}))
+    print(json.dumps({"seconds": component.seconds, "busy": busy, "scores": scores}))
 
 
 def _config(folder: Path, trials: int, epochs: int, workers: int = 1) -> RunConfig:
