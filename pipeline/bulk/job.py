@@ -103,7 +103,8 @@ def run(request: Request, directory: Path, context: Context, restart: Restart = 
         request: What is to be done.
         directory: Where the files go: empty, new, or with what this job has done so far.
         context: Its progress receives the number of images done.
-        restart: When what is in `directory` makes room for a job that begins anew.
+        restart: When what is in `directory` makes room for a job that begins anew: never, if it is
+            of another job, or also if it is of this one and complete.
 
     Raises:
         UsageError: The directory holds something else, or another process works in it; or there is
@@ -195,8 +196,14 @@ class _Job:
                 "directory that is new or empty"
             )
 
-    def _clear(self) -> None:
+    def _is_unfinished(self) -> bool:
+        """Returns whether a job was begun here, and is not complete."""
+        return (self._work / _ASKED).is_file() and not self._summary()
+
+    def _clear(self, before: dict[str, Any]) -> None:
         """Removes what another job left, first what says that it is complete."""
+        # Who is killed amidst this leaves shards, which must not be taken for those of this job.
+        files.write_json(self._work / _ASKED, before)
         for pattern in (SUMMARY, *outputs.PATTERNS):
             for path in self._directory.glob(pattern):
                 path.unlink()
@@ -215,12 +222,12 @@ class _Job:
             self._context.say(notice)
         asked = self._asked(listing)
         before = self._before()
-        if restart == "always":
-            self._clear()
-        elif before and (changed := _changed(before, asked)):
+        if changed := _changed(before, asked) if before else []:
             if restart == "never":
                 raise self._other(before, asked, changed)
-            self._clear()
+            self._clear(before)
+        elif restart == "always" and not self._is_unfinished():
+            self._clear(before)
         new.replace(self._work / _LISTING)
         files.write_json(self._work / _ASKED, asked)
         return asked, listing
@@ -229,7 +236,7 @@ class _Job:
         """Returns all that the files depend on, save the libraries."""
         request = self._request
         return {
-            "data": request.data,
+            "data": _text(request.data),
             "images": listing.rows,
             "listing": listing.sha256,
             "model": versions.digest(request.model),
@@ -322,7 +329,7 @@ class _Job:
             "not_predicted": codes.total(),
             "codes": dict(sorted(codes.items(), key=lambda code: (-code[1], code[0]))),
             "asked": asked,
-            "model": str(self._request.model),
+            "model": _text(str(self._request.model)),
             "classes": classes.read_text().splitlines() if classes.is_file() else [],
             "files": [
                 {name: value for name, value in asdict(file).items() if name != "codes"}
@@ -337,6 +344,11 @@ class _Job:
             "versions": {name: metadata.version(name) for name in _LIBRARIES},
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
+
+
+def _text(name: str) -> str:
+    """Returns the name of a file as a person may read it, also where it is no UTF-8."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _names(directory: Path) -> set[str]:

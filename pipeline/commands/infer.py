@@ -59,7 +59,10 @@ def infer(
         int, typer.Option(min=1, help="Images of a shard, which is what a kill may cost.")
     ] = 1024,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew in a directory of another job.")
+        bool,
+        typer.Option(
+            "--restart", help="Begin anew in place of another job, or of this one if complete."
+        ),
     ] = False,
 ) -> None:
     """Predict many images into shards; started again after a kill, it goes on with what is left."""

@@ -38,6 +38,10 @@ def rows(directory, pattern="predictions-*"):
     return {row["path"]: row for row in map(json.loads, lines)}
 
 
+class KilledError(BaseException):
+    pass
+
+
 def run(request, directory, said=None, **options):
     said = [] if said is None else said
     return job.run(request, directory, Context("test", say=said.append), **options)
@@ -105,9 +109,6 @@ def test_it_goes_on_with_what_is_missing_and_touches_nothing_else(request_, tmp_
     run(request_, tmp_path / "undisturbed")
     wanted = content(tmp_path / "undisturbed")
 
-    class KilledError(BaseException):
-        pass
-
     def killed(*arguments):
         raise KilledError
 
@@ -152,7 +153,7 @@ def test_another_job_is_refused_and_named_and_can_take_the_place(request_, model
     out = tmp_path / "out"
     run(request_, out)
     first = content(out)
-    other = models.save(tmp_path / "other", work=1)
+    other = models.save(tmp_path / "other", features=False)
     for changed, said in (
         (replace(request_, model=other / "1"), r"another model \(\w{12}, now \w{12}\)"),
         (replace(request_, top=2), "top None, now 2"),
@@ -178,6 +179,47 @@ def test_another_job_is_refused_and_named_and_can_take_the_place(request_, model
     account = run(request_, out, restart="if_other")
     assert account.done_before == 0
     assert run(request_, out, restart="if_other").done_before == 24
+
+
+def test_shards_of_another_job_that_a_kill_left_are_not_taken_for_those_of_this(
+    request_, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    run(request_, out)
+    other = replace(request_, top=1)
+    run(other, tmp_path / "wanted")
+    unlink = Path.unlink
+
+    def killed(path, *arguments, **options):
+        if path.name == "predictions-00002-of-00005.jsonl":
+            raise KilledError
+        unlink(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KilledError):
+            run(other, out, restart="if_other")
+    assert (out / "predictions-00002-of-00005.jsonl").exists()
+    with pytest.raises(UsageError, match="was begun with top None, now 1"):
+        run(other, out)
+    assert run(other, out, restart="if_other").done_before == 0
+    assert content(out) == content(tmp_path / "wanted")
+
+
+def test_one_that_begins_anew_goes_on_after_a_kill_like_any_other(request_, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run(request_, out)
+
+    def killed(*arguments):
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job.files, "write_json", until_summary(killed))
+        with pytest.raises(KilledError):
+            run(request_, out, restart="always")
+    (out / "predictions-00003-of-00005.jsonl").unlink()
+    assert run(request_, out, restart="always").done_before == 18
+    assert run(request_, out, restart="always").done_before == 0
 
 
 def test_what_cannot_be_done_leaves_nothing_and_harms_nothing(request_, tmp_path):
@@ -265,6 +307,15 @@ def test_a_full_disk_is_named_leaves_no_half_file_and_it_goes_on(request_, tmp_p
     assert run(request_, out).summary["predicted"] == 21
 
 
+def test_names_of_folders_need_be_no_text(request_, tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    (tmp_path / "photos").rename(folder)
+    summary = run(replace(request_, data=str(folder)), tmp_path / "out").summary
+    assert summary["predicted"] == 21
+    assert summary["asked"]["data"] == f"{tmp_path}/caf\\udce9"
+    assert all(Path(name).is_relative_to(folder) for name in rows(tmp_path / "out"))
+
+
 def test_the_model_that_is_meant(model, tmp_path):
     assert job.model_of(model) == (model / "1", "lengths")
     assert job.model_of(model / "1") == (model / "1", "lengths")
@@ -276,6 +327,8 @@ def test_the_model_that_is_meant(model, tmp_path):
 
 
 _SHARD = 8
+# The slow one leaves seconds between the second shard and the last.
+_AT_ONCE, _SLOWLY = "0", "200"
 
 
 def start(data, model, out):
@@ -300,9 +353,9 @@ def shards_of(out):
     return len(list(out.glob("predictions-*")))
 
 
-def wait_for_shards(number, out, process):
+def wait_until(condition, process):
     end = time.monotonic() + 180
-    while shards_of(out) < number:
+    while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -310,30 +363,35 @@ def wait_for_shards(number, out, process):
 
 @pytest.fixture(scope="module")
 def slow_job(tmp_path_factory):
-    """Data, a model that takes a second for them, and what an undisturbed job writes."""
+    """Data, a model, the file that says how slow it is, and what an undisturbed job writes."""
     root = tmp_path_factory.mktemp("slow")
+    (root / "pace").write_text(_AT_ONCE)
     data = models.pictures(root / "photos", 158)
-    model = models.save(root / "lengths", work=20)
+    model = models.save(root / "lengths", pace=root / "pace")
     finish(data, model, root / "out")
-    return data, model, content(root / "out")
+    return data, model, root / "pace", content(root / "out")
 
 
 @pytest.mark.soak
 def test_a_job_killed_at_any_moment_gives_what_an_undisturbed_one_gives(slow_job, tmp_path, round_):
-    data, model, wanted = slow_job
+    data, model, pace, wanted = slow_job
     out = tmp_path / "out"
     chance = random.Random(round_)
-    for _ in range(1 if round_ < 2 else 2):
+    for number in range(1 if round_ < 2 else 2):
+        pace.write_text(_SLOWLY)
         process = start(data, model, out)
-        if chance.random() < 0.2:
-            time.sleep(chance.uniform(0.0, 6.0))  # while it starts
+        if (round_ + number) % 5 == 1:
+            wait_until((out / ".job").exists, process)
+            time.sleep(chance.uniform(0.0, 3.0))  # while it starts
         else:
-            wait_for_shards(min(shards_of(out) + chance.randint(1, 6), 19), out, process)
-            time.sleep(chance.uniform(0.0, 0.1))
+            most = min(shards_of(out) + chance.randint(1, 6), 19)
+            wait_until(lambda most=most: shards_of(out) >= most, process)
+            time.sleep(chance.uniform(0.0, 0.3))
         process.kill()
         process.communicate()
         for path in out.glob("predictions-*"):
             assert path.read_bytes() == wanted[path.name]
+    pace.write_text(_AT_ONCE)
     finish(data, model, out)
     assert content(out) == wanted
     assert len(rows(out)) == sum(1 for path in out.glob("predictions-*") for _ in path.open())
@@ -349,10 +407,11 @@ def test_a_job_killed_at_any_moment_gives_what_an_undisturbed_one_gives(slow_job
     ],
 )
 def test_it_can_be_asked_to_stop_and_goes_on(slow_job, tmp_path, number, code, said):
-    data, model, wanted = slow_job
+    data, model, pace, wanted = slow_job
     out = tmp_path / "out"
+    pace.write_text(_SLOWLY)
     process = start(data, model, out)
-    wait_for_shards(2, out, process)
+    wait_until(lambda: shards_of(out) >= 2, process)
     process.send_signal(number)
     _, error = process.communicate(timeout=180)
     assert process.returncode == code, error
@@ -361,5 +420,6 @@ def test_it_can_be_asked_to_stop_and_goes_on(slow_job, tmp_path, number, code, s
     assert not list((out / ".job").glob("*.part"))
     before = shards_of(out)
     assert 2 <= before < 20
+    pace.write_text(_AT_ONCE)
     assert finish(data, model, out).done_before == before * _SHARD
     assert content(out) == wanted
