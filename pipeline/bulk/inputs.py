@@ -168,7 +168,7 @@ def _opened(data: str) -> tuple[str, list[str], Iterable[tuple[str, Any, int]]]:
         raise UsageError(f"data {data!r}: no file matches this pattern")
     if uris.is_file(path):
         if PurePosixPath(path).suffix.lower() in manifest_file.EXTENSIONS:
-            return "", [], _of_references(manifest_file.unlabelled(path))
+            return _of_manifest(path)
         if tfrecords.is_named_so(path.rpartition("/")[2]):
             return "", [], _of_records([path])
         raise UsageError(
@@ -193,7 +193,16 @@ def _of_folder(data: str, path: str) -> tuple[str, list[str], Iterable[tuple[str
     return path, folder.left_out(path, files, images), entries
 
 
-def _of_references(references: list[Reference]) -> Iterator[tuple[str, _File, int]]:
+def _of_manifest(path: str) -> tuple[str, list[str], Iterable[tuple[str, Any, int]]]:
+    references = manifest_file.unlabelled(path)
+    once = {reference.name: reference for reference in references}
+    more = len(references) - len(once)
+    rows = "1 row names a file" if more == 1 else f"{more:,} rows name files"
+    notices = [f"{path}: {rows} of an earlier row; asked once"] if more else []
+    return "", notices, _of_references(once.values())
+
+
+def _of_references(references: Iterable[Reference]) -> Iterator[tuple[str, _File, int]]:
     for reference in references:
         if reference.bad:
             yield "files", [reference.name, "", reference.bad], 1

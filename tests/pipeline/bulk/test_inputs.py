@@ -133,6 +133,15 @@ def test_a_manifest_needs_no_labels_and_one_class_is_enough(tmp_path, columns):
     }
 
 
+def test_a_file_that_a_manifest_names_twice_is_one_image(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(name.encode())
+    (tmp_path / "m.csv").write_text(f"path\na.png\nb.png\n{tmp_path}/a.png\n")
+    assert flat(tmp_path / "m.csv") == {f"{tmp_path}/a.png": b"a", f"{tmp_path}/b.png": b"b"}
+    (notice,) = listed(tmp_path / "m.csv")[0].notices
+    assert notice == f"{tmp_path}/m.csv: 1 row names a file of an earlier row; asked once"
+
+
 def test_records_need_no_labels_and_a_shard_may_begin_inside_a_file(tmp_path):
     payloads = [example(number) for number in range(300)]
     tfrecord.write(tmp_path / "a.tfrecord", payloads[:260])
