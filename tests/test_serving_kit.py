@@ -160,7 +160,7 @@ def test_the_health_check_tells_a_server_that_answers_from_others(compose):
 
     def healthy(port):
         there = script(command[-1]).replace("/8501 ", f"/{port} ")
-        done = subprocess.run([*command[:-1], there], capture_output=True, timeout=10, check=False)
+        done = subprocess.run([*command[:-1], there], capture_output=True, timeout=60, check=False)
         return done.returncode == 0
 
     with rest_server.Server().running() as server:

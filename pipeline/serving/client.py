@@ -211,7 +211,9 @@ class Client:
         return self._persistently(lambda deadline: self._transport.ask(signature, inputs, deadline))
 
     def status(self) -> list[VersionStatus]:
-        """Returns the versions of the model, lowest first, or the one that was asked for.
+        """Returns the versions of the model, lowest first, or the one of `version`.
+
+        Of a `label`, TF Serving gives all versions, and the laptop server the one that it names.
 
         Raises:
             UsageError: The server has no such model, version or label.

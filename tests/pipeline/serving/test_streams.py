@@ -45,7 +45,7 @@ def test_results_come_in_order_and_no_more_is_taken_than_is_under_way(count, in_
 
 
 def test_calls_are_under_way_at_once_and_the_slow_ones_keep_their_places():
-    started = threading.Barrier(4, timeout=10)
+    started = threading.Barrier(4, timeout=60)
 
     def slowly(number):
         started.wait()
