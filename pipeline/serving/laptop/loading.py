@@ -15,12 +15,12 @@ from pipeline.serving.laptop import codec
 from pipeline.serving.session import Session, SessionError
 
 # Kinds of errors, as gRPC numbers and names them.
-OK, UNKNOWN, INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS = 0, 2, 3, 5, 15
+OK, UNKNOWN, INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, DATA_LOSS = 0, 2, 3, 5, 14, 15
 CODES = {OK: "OK", 1: "CANCELLED", UNKNOWN: "UNKNOWN", INVALID_ARGUMENT: "INVALID_ARGUMENT"}
 CODES |= {4: "DEADLINE_EXCEEDED", NOT_FOUND: "NOT_FOUND", 6: "ALREADY_EXISTS"}
 CODES |= {7: "PERMISSION_DENIED", 8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION"}
 CODES |= {10: "ABORTED", 11: "OUT_OF_RANGE", 12: "UNIMPLEMENTED", 13: "INTERNAL"}
-CODES |= {14: "UNAVAILABLE", DATA_LOSS: "DATA_LOSS", 16: "UNAUTHENTICATED"}
+CODES |= {UNAVAILABLE: "UNAVAILABLE", DATA_LOSS: "DATA_LOSS", 16: "UNAUTHENTICATED"}
 
 
 class LoadError(Exception):
@@ -50,6 +50,11 @@ class Loaded:
     def __init__(self, path: Path, stopping: threading.Event):
         if not (path / versions.SAVED_MODEL).is_file():
             raise LoadError(NOT_FOUND, f"{path}: has no {versions.SAVED_MODEL}")
+        self._path = path
+        # A request may have been given up while it is computed; what it computes with must stay.
+        self._calls = threading.Condition()
+        self._computing = 0
+        self._is_closed = False
         try:
             self._session = Session(path)
         except SessionError as error:
@@ -69,13 +74,25 @@ class Loaded:
         """Returns the outputs of a signature; several threads may ask at the same time.
 
         Raises:
-            SessionError: TensorFlow failed.
+            SessionError: TensorFlow failed, or this is closed.
             ValueError: An output is of a type that NumPy has not.
         """
-        return self._session.run(signature, inputs)
+        with self._calls:
+            if self._is_closed:
+                raise SessionError(UNAVAILABLE, f"{self._path}: is unloaded")
+            self._computing += 1
+        try:
+            return self._session.run(signature, inputs)
+        finally:
+            with self._calls:
+                self._computing -= 1
+                self._calls.notify_all()
 
     def close(self) -> None:
-        """Frees the memory; nobody may ask any more."""
+        """Frees the memory once what is being computed is done; nothing is computed any more."""
+        with self._calls:
+            self._is_closed = True
+            self._calls.wait_for(lambda: not self._computing)
         self._session.close()
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

@@ -196,10 +196,9 @@ def _listening(host: str, port: int) -> socket.socket:
     """Returns a socket that listens on an address of `host`."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise UsageError(
-            f"--host {host!r}: no address of this machine ({error.strerror})"
-        ) from None
+    except (socket.gaierror, UnicodeError) as error:  # the latter for what no name can be
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"--host {host!r}: no address of this machine ({why})") from None
     # Of `localhost` the address that everybody tries.
     family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
     listening = socket.socket(family, kind, protocol)
