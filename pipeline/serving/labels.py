@@ -301,7 +301,7 @@ def load(base: Path, present: Collection[int]) -> Ledger:
     """
     path = base / FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return Ledger(history=tuple(sorted(present))).among(present)
     return parse(text, str(path)).among(present)

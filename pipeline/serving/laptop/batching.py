@@ -248,7 +248,17 @@ def _deliver(one: _Slice, outputs: Arrays | Exception) -> None:
         task.parts[one.start] = outputs
         task.computed += one.rows
         if task.computed == task.request.rows:
-            parts = [task.parts[start] for start in sorted(task.parts)]
-            task.future.set_result(
-                {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            )
+            _finish(task)
+
+
+def _finish(task: _Task) -> None:
+    """Puts the parts of a large request together."""
+    parts = [task.parts[start] for start in sorted(task.parts)]
+    try:
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    except ValueError as error:
+        task.future.set_exception(
+            RefusedError(400, f"the outputs of its rows differ in shape ({error}); send fewer")
+        )
+    else:
+        task.future.set_result(joined)

@@ -209,6 +209,8 @@ class Repository:
                 listing = await loop.run_in_executor(self._looks, self._look)
             except OSError as error:
                 self._complain(f"{self.folder}: cannot be read ({error.strerror or error})")
+            except Exception as error:  # noqa: BLE001  whatever lies there, it is looked at again
+                self._complain(f"{self.folder}: {type(error).__name__}: {error}")
             else:
                 self._follow(listing)
             await asyncio.sleep(_INTERVAL)

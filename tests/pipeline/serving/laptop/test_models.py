@@ -15,7 +15,7 @@ from pipeline.serving.laptop.loading import NOT_FOUND, LoadError
 from pipeline.serving.laptop.models import AVAILABLE, END, Repository
 from tests.pipeline.serving.models import saved_model
 
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 
 
 class Fake:
@@ -177,7 +177,7 @@ def test_what_cannot_be_loaded_takes_nothing_away_and_says_so(fake, tmp_path):
 
 
 def test_what_could_not_be_loaded_is_tried_again(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(models, "_RETRY_SECONDS", 1.0)
     _push(tmp_path, fake.damaged)
 
     async def scenario(repository, said):
@@ -219,10 +219,16 @@ def test_a_damaged_ledger_changes_nothing(fake, tmp_path):
     async def scenario(repository, said):
         ledger = tmp_path / "served" / "m" / labels.FILE
         content = ledger.read_bytes()
-        ledger.write_bytes(b"{")
-        await _until(lambda: any("not a record of labels" in line for line in said))
-        assert _number(repository, "stable") == 1
-        ledger.write_bytes(content)
+        # Cut, no text at all, and with a number that is none.
+        for place, damaged in enumerate((b"{", b"\xff\xfe", content.replace(b": 1,", b": 1e999,"))):
+            assert damaged != content
+            said.clear()
+            ledger.write_bytes(damaged)
+            expected = "OverflowError" if place == 2 else "not a record of labels"
+            await _until(lambda expected=expected: any(expected in line for line in said))
+            assert _number(repository, "stable") == 1
+            ledger.write_bytes(content)
+            await _until(lambda: repository._complaint is None)
         _push(tmp_path, b"two")
         await _until(lambda: _number(repository, "stable") == 2)
 
@@ -264,11 +270,13 @@ def test_latest_and_stable_always_lead_somewhere_while_versions_come_and_go(
     done = threading.Event()
 
     def change():
-        for turn in range(6):
-            _push(tmp_path, f"{round_}-{turn}".encode(), keep_last=2)
-            if turn % 2:
-                push.rollback(base)
-        done.set()
+        try:
+            for turn in range(6):
+                _push(tmp_path, f"{round_}-{turn}".encode(), keep_last=2)
+                if turn % 2:
+                    push.rollback(base)
+        finally:
+            done.set()
 
     async def scenario(repository, said):
         changing = threading.Thread(target=change)
@@ -279,6 +287,7 @@ def test_latest_and_stable_always_lead_somewhere_while_versions_come_and_go(
                     await asyncio.sleep(0)
                     assert version.loaded is not None
         changing.join()
+        assert fake.closed
         last = labels.load(base, [*range(1, 20)]).labels["stable"]
         await _until(lambda: _number(repository, "stable") == _number(repository) == last)
 
