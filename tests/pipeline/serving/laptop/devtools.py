@@ -8,6 +8,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,8 @@ class Page:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._read], [], [], _SECONDS)
+            assert ready, f"Chromium has said nothing for {_SECONDS} s"
             content = os.read(self._read, 1 << 20)
             assert content, "Chromium has ended"
             self._rest += content
@@ -161,6 +164,9 @@ def page(folder: Path) -> Iterator[Page]:
         yield Page(write, read)
     finally:
         process.terminate()
-        process.wait(_SECONDS)
+        try:
+            process.wait(_SECONDS)
+        finally:
+            process.kill()
         os.close(write)
         os.close(read)

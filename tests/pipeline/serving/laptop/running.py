@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -131,12 +132,16 @@ def serve(folder: Path, logs: Path, *options: str) -> Iterator[Laptop]:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=file, env=environment, text=True
         )
+    late = threading.Timer(2 * _SECONDS, process.kill)
+    late.start()
     try:
         line = process.stdout.readline()
+        late.cancel()
         found = re.search(r"http://[^/]*:(\d+)/", line)
         assert found, (line, errors.read_text())
         yield Laptop(process, int(found[1]), errors)
     finally:
+        late.cancel()
         if process.poll() is None:
             process.kill()
         process.wait(_SECONDS)
