@@ -29,6 +29,7 @@ PROGRAM = (sys.executable, "-m", "pipeline.tuning.worker")
 TRIALS = "trials"
 _LOCK = "workers.lock"
 _ADDRESS = "chief.json"
+_LOCAL = "localhost"
 _POLL = 0.1
 # A worker that is asked to end writes a checkpoint.
 _GRACE = 30.0
@@ -70,7 +71,7 @@ class Job:
         }
 
 
-def run(search: Search, job: Job, context: Context, host: str = "localhost") -> None:
+def run(search: Search, job: Job, context: Context, host: str = _LOCAL) -> None:
     """Does a search with as many workers as the parameters say, and with those that come.
 
     Args:
@@ -91,7 +92,8 @@ def run(search: Search, job: Job, context: Context, host: str = "localhost") -> 
         context.say(f"going on with the search after {before} trial{'s' if before > 1 else ''}")
     desk = Desk(search, job.state / TRIALS)
     secret = secrets.token_hex()
-    with Chief(desk.answer, desk.left, secret, host) as chief:
+    # Under its own name a machine may be known to itself alone, as 127.0.1.1.
+    with Chief(desk.answer, desk.left, secret, _LOCAL if host == _LOCAL else "") as chief:
         address = f"{host}:{chief.port}"
         with _findable(job.state, address, secret), Crew(job, address, secret, desk) as crew:
             while True:

@@ -26,6 +26,8 @@ from pipeline.tuning.trial import Record, State, Trial
 _FORMAT = 1
 # So often a trial may lose its process before it is taken for the cause.
 _DEATHS = 2
+# A worker that has not ended its trial so many seconds after the time of the search never will.
+_OVERTIME = 60.0
 _TIME = "the time of the search was over"
 _EPOCHS = "the epochs of the search would not suffice"
 
@@ -141,6 +143,9 @@ class Search:
             PipelineError: All trials failed.
         """
         with self._lock:
+            if self.left < -_OVERTIME:
+                for trial in self.trials:
+                    self.end(trial.id, "STOPPED", reason=_TIME)
             return not self._running() and self._next() == "stop"
 
     @property

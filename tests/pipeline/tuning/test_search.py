@@ -193,6 +193,21 @@ def test_what_the_time_does_not_suffice_for_is_stopped(tmp_path):
     assert found.verdict.best is None
 
 
+def test_a_worker_that_hangs_is_not_waited_for_when_the_time_is_over(tmp_path):
+    clock = Clock()
+    found = search(tmp_path / "s.json", clock=clock, budget=Budget(9, seconds=10.0))
+    done, hanging = found.next("somebody"), found.next("another")
+    do(found, done)
+    clock.time = 60.0
+    assert not found.over()  # it may be about to end
+    clock.time = 80.0
+    assert found.over()
+    assert [trial.state for trial in found.trials] == ["COMPLETED", "STOPPED"]
+    late = found.end(hanging.id, "COMPLETED", {"eval_accuracy": 1.0})
+    assert (late.state, late.score) == ("STOPPED", None)
+    assert found.verdict.best == done.id
+
+
 def test_a_trial_whose_process_dies_goes_on_once(tmp_path):
     found = search(tmp_path / "s.json")
     do(found, found.next("first"))
