@@ -1,0 +1,6 @@
+"""The studies by name, in the order of the story."""
+
+from studies.chapters import gradient_flow
+from studies.report import Study
+
+STUDIES: dict[str, Study] = {study.name: study for study in (gradient_flow.STUDY,)}
