@@ -136,4 +136,4 @@ def main() -> NoReturn:
     if code == _INTERRUPTED:  # typer turns Ctrl-C into this code without a word
         print("interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
     sys.stdout.flush()
-    sys.exit(code)
+    sys.exit(code or 0)

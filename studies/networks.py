@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from keras_resnet import ResNetConfig
 from keras_resnet.analysis import Count, count
 from keras_resnet.recipes import Recipe
 from studies.data import Data
-from studies.report import Chart, Line
+from studies.report import Chart, Line, Table
 from studies.statistics import Spread
 from studies.training import Trained, Training, train
 from studies.work import Desk, Run, Setting
@@ -93,6 +95,68 @@ def curves(
         seeds = [result[curve] for result in of_seeds(network, setting, results)]
         lines.append(Line(network.label, range(1, len(seeds[0]) + 1), seeds))
     return Chart(name, title, "epoch", y_label, tuple(lines), **options)
+
+
+def table(networks: Sequence[Network], setting: Setting, results: Results, note: str = "") -> Table:
+    """Returns size, cost and the ends of the curves of each network."""
+    rows = []
+    for network in networks:
+        cost = network.cost(setting.data)
+        ends = [last(network, setting, results, curve) for curve in ("loss", "test_error")]
+        seconds = epoch_seconds(network, setting, results)
+        rows.append(
+            (
+                network.label,
+                million(cost.trainable),
+                million(cost.macs),
+                *(end.told() for end in ends),
+                seconds.told(2),
+            )
+        )
+    epochs = networks[0].recipe.epochs
+    return Table(
+        f"Trained here for {epochs} epochs",
+        (
+            "network",
+            "parameters",
+            "multiply-adds",
+            "training loss",
+            "test error, %",
+            "seconds per epoch",
+        ),
+        tuple(rows),
+        f"Mean ± standard deviation over {len(setting.seeds)} seeds; seconds of the clock, with the "
+        f"test, median of an epoch. {note}".strip(),
+    )
+
+
+def epoch_seconds(network: Network, setting: Setting, results: Results) -> Spread:
+    """Returns the median time of an epoch of each seed, without the first, which compiles."""
+    return Spread.of(
+        [
+            float(np.median(result["seconds"][1:] or result["seconds"]))
+            for result in of_seeds(network, setting, results)
+        ]
+    )
+
+
+def charts(networks: Sequence[Network], setting: Setting, results: Results) -> tuple[Chart, Chart]:
+    """Returns the curves of the training loss and of the test error."""
+    return (
+        curves(
+            "loss",
+            "Training loss",
+            "training loss, nats",
+            "loss",
+            networks,
+            setting,
+            results,
+            logarithmic=True,
+        ),
+        curves(
+            "test_error", "Test error", "test error, %", "test_error", networks, setting, results
+        ),
+    )
 
 
 def million(number: int) -> str:

@@ -20,6 +20,8 @@ from studies.data import Data
 from studies.errors import UsageError
 from studies.work import Desk
 
+_CIFAR_SIDE = 32
+
 # What the record keeps of each epoch.
 _CURVES = {
     "loss": lambda logs: logs["loss"],
@@ -64,12 +66,16 @@ class Trained:
             over the epoch, of augmented images.
         batches: The images that it was trained on.
         evaluation: Those it was tested on.
+        data: Both, as they are.
+        seed: Of the training.
     """
 
     model: keras.Model
     curves: dict[str, list[float]]
     batches: Batches
     evaluation: Batches
+    data: Data
+    seed: int
 
 
 def build(config: ResNetConfig, shape: tuple[int, int, int], classes: int, seed: int) -> Any:
@@ -113,7 +119,7 @@ def train(training: Training, data: Data, desk: Desk) -> Trained:
         callbacks=[keeper, *tensorboard.callbacks(desk.logs)],
         verbose=0,
     )
-    return Trained(model, curves, batches, evaluation)
+    return Trained(model, curves, batches, evaluation, data, training.seed)
 
 
 _last: tuple[Any, keras.Model] | None = None
@@ -209,17 +215,28 @@ class _Keeper(keras.callbacks.Callback):
         )
 
 
-def shortened(recipe: Recipe, epochs: int, data: Data, **fields: Any) -> Recipe:
+def shortened(
+    recipe: Recipe,
+    epochs: int,
+    data: Data,
+    batch_size: int | None = None,
+    warmup_epochs: float | None = None,
+) -> Recipe:
     """Returns a recipe for other images and fewer epochs.
 
     Args:
         recipe: Of a paper, for CIFAR.
         epochs: Passes over the images.
         data: Digits are neither mirrored nor shifted by half of their width.
-        **fields: Others to change.
+        batch_size: Images of a step; the learning rate follows as the recipe says.
+        warmup_epochs: Of the learning rate.
     """
-    shift = recipe.random_shift if data.side >= 32 else 0
-    flip = recipe.random_flip and data.mirrored
     return dataclasses.replace(
-        recipe, epochs=epochs, random_shift=shift, random_flip=flip, **fields
+        recipe,
+        epochs=epochs,
+        batch_size=batch_size or recipe.batch_size,
+        learning_rate=recipe.learning_rate_at(batch_size),
+        warmup_epochs=recipe.warmup_epochs if warmup_epochs is None else warmup_epochs,
+        random_shift=recipe.random_shift if data.side >= _CIFAR_SIDE else 0,
+        random_flip=recipe.random_flip and data.mirrored,
     )

@@ -1,6 +1,7 @@
 """What depth costs in basic blocks and in bottlenecks."""
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 from keras_resnet import SPECS, recipes
 from keras_resnet.analysis import Count, count
 from studies.data import Data
-from studies.networks import Network, Results, curves, last, million, trainings
+from studies.networks import Network, Results, charts, last, million, table, trainings
 from studies.report import Report, Study, Table, Verdict, unless_quick
-from studies.statistics import Decision, Spread, compare
+from studies.statistics import Decision, compare
 from studies.timing import clock_name, step_seconds
 from studies.training import build, shortened
 from studies.work import Desk, Run, Setting
@@ -61,6 +62,7 @@ def vgg19(side: int = 224) -> Count:
     return Count(parameters, 0, macs)
 
 
+@functools.cache
 def imagenet(name: str) -> Count:
     """Counts a network as the paper had it, with the stride on the first 1×1 of a bottleneck."""
     return count(dataclasses.replace(SPECS[name], stride_on="1x1"))
@@ -116,19 +118,12 @@ def report(plan: Plan, setting: Setting, results: Results) -> Report:
     known = networks(plan, setting)
     return Report(
         (_vgg_verdict(), _block_verdict(), _error_verdict(known, setting, results)),
-        (_imagenet_table(), _table(plan, known, setting, results)),
         (
-            curves("loss", "Training loss", "nats", "loss", list(known.values()), setting, results),
-            curves(
-                "test_error",
-                "Test error",
-                "%",
-                "test_error",
-                list(known.values()),
-                setting,
-                results,
-            ),
+            _imagenet_table(),
+            table(list(known.values()), setting, results),
+            _step_table(plan, known, results),
         ),
+        charts(list(known.values()), setting, results),
     )
 
 
@@ -189,33 +184,17 @@ def _imagenet_table() -> Table:
     )
 
 
-def _table(plan: Plan, known: dict[str, Network], setting: Setting, results: Results) -> Table:
-    rows = []
-    for name, network in known.items():
-        cost = network.cost(setting.data)
-        rows.append(
-            (
-                network.label,
-                million(cost.trainable),
-                million(cost.macs),
-                f"{1000 * float(np.median(results[_STEPS_RUN][name])):.3g}",
-                Spread.of(last(network, setting, results, "loss").values).told(),
-                last(network, setting, results, "test_error").told(),
-            )
-        )
+def _step_table(plan: Plan, known: dict[str, Network], results: Results) -> Table:
+    rows = tuple(
+        (network.label, f"{1000 * float(np.median(results[_STEPS_RUN][name])):.3g}")
+        for name, network in known.items()
+    )
     return Table(
-        f"Trained here for {plan.epochs} epochs",
-        (
-            "network",
-            "parameters",
-            "multiply-adds",
-            "ms for a step",
-            "training loss",
-            "test error, %",
-        ),
-        tuple(rows),
-        f"A step has {plan.batch_size} images; median of {plan.steps} steps of each, which took "
-        f"turns, in {clock_name()}.",
+        "Time of a training step",
+        ("network", "ms"),
+        rows,
+        f"{plan.batch_size} images; median of {plan.steps} steps of each, which took turns, in "
+        f"{clock_name()}.",
     )
 
 
