@@ -6,6 +6,7 @@ from studies.chapters import (
     gradient_flow,
     lesion,
     pooling,
+    reproduction,
     shortcuts,
     squeeze_excitation,
     stochastic_depth,
@@ -25,5 +26,6 @@ STUDIES: dict[str, Study] = {
         pooling,
         shortcuts,
         lesion,
+        reproduction,
     )
 }

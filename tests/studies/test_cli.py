@@ -143,5 +143,5 @@ def test_a_study_runs_on_jax_without_tensorflow_and_without_the_pipeline(tmp_pat
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "9 jax" in done.stdout
+    assert "10 jax" in done.stdout
     assert not (tmp_path / "logs").exists()
