@@ -144,7 +144,7 @@ def _compiled(training: Training, data: Data, steps: int) -> keras.Model:
     for variable, new in zip(model.variables, fresh.variables, strict=True):
         variable.assign(new)
     for variable in model.optimizer.variables:
-        variable.assign(keras.ops.zeros_like(variable))
+        variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
     return model
 
 

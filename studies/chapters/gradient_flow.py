@@ -141,7 +141,7 @@ def zeroed(model: keras.Model, images: np.ndarray) -> dict[str, float]:
     for block in blocks:
         for variable in block.trainable_variables:
             if variable.path.endswith("/kernel") and "/shortcut/" not in variable.path:
-                variable.assign(keras.ops.zeros_like(variable))
+                variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
     signal = keras.Model(model.input, [blocks[0].input, blocks[-1].output])
     before, after = (keras.ops.convert_to_numpy(x) for x in signal(images, training=True))
     return {

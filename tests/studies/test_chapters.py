@@ -22,7 +22,7 @@ def test_a_lesion_is_measured_and_leaves_the_network_as_it_was():
     plan = lesion.Plan(
         depth=14, epochs=1, batch_size=32, swaps=(1, 3), keep=0.5, images=32, warmup_epochs=0.0
     )
-    training = tiny.training(depths=(2, 2, 2))
+    training = tiny.training(depths=(2, 3, 3))
     batches = training.recipe.batches(data.train.images, data.train.labels, classes=10)
     evaluation = batches.evaluation(data.test.images, data.test.labels)
     model = build(training.config, data.shape, 10, seed=0)
@@ -35,11 +35,12 @@ def test_a_lesion_is_measured_and_leaves_the_network_as_it_was():
     wrong = 100 * np.mean(logits.argmax(axis=-1) != data.test.labels)
     assert found["whole"] == pytest.approx(wrong)
     assert set(found["single"]) == {
-        *("stage1_block1", "stage1_block2", "stage2_block2", "stage3_block2"),
+        *("stage1_block1", "stage1_block2"),
+        *("stage2_block2", "stage2_block3", "stage3_block2", "stage3_block3"),
     }
     assert len(found["shuffled"]) == 2
-    # Of six blocks three are kept; the first point is the whole network.
-    assert [point["blocks"] for point in found["pruned"]] == [6, 5, 4, 3]
+    # Of eight blocks four are kept; the first point is the whole network.
+    assert [point["blocks"] for point in found["pruned"]] == [8, 7, 6, 5, 4]
     assert found["pruned"][0]["error"] == pytest.approx(found["whole"])
     assert found["pruned"][0]["macs"] == count(training.config, (8, 8, 3)).macs
 
