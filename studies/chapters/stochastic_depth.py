@@ -88,7 +88,7 @@ def runs(plan: Plan, setting: Setting) -> list[Run]:
         "steps": plan.steps,
     }
     steps = Run(_STEPS_RUN, settings, _timer(plan, known), sum(run.cost for run in found) / 3)
-    return [steps, *found, *_thousand(plan, known)]
+    return [steps, *found, *_thousand(plan, known, setting)]
 
 
 def _timer(plan: Plan, known: dict[str, Network]) -> Any:
@@ -110,18 +110,18 @@ def _timer(plan: Plan, known: dict[str, Network]) -> Any:
     return perform
 
 
-def _thousand(plan: Plan, known: dict[str, Network]) -> list[Run]:
+def _thousand(plan: Plan, known: dict[str, Network], setting: Setting) -> list[Run]:
     if not plan.thousand_epochs:
         return []
     config = dataclasses.replace(SPECS["cifar_resnet1202_sd"], zero_init_residual=False)
     recipe = dataclasses.replace(known["stochastic"].recipe, epochs=plan.thousand_epochs)
     training = Training(config, recipe, seed=0)
+    cost = plan.thousand_epochs * Network("", "", config, recipe).cost(setting.data).macs
 
     def perform(data: Data, desk: Desk) -> dict[str, Any]:
         return dict(train(training, data, desk).curves)
 
-    share = 10 * plan.thousand_epochs / plan.epochs
-    return [Run(_THOUSAND_RUN, training.settings, perform, share)]
+    return [Run(_THOUSAND_RUN, training.settings, perform, cost)]
 
 
 def report(plan: Plan, setting: Setting, results: Results) -> Report:
