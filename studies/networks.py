@@ -125,7 +125,7 @@ def table(networks: Sequence[Network], setting: Setting, results: Results, note:
             "seconds per epoch",
         ),
         tuple(rows),
-        f"Mean ± standard deviation over {len(setting.seeds)} seeds; seconds of the clock, with the "
+        f"Mean ± standard deviation over {setting.seeds_told}; seconds of the clock, with the "
         f"test, median of an epoch. {note}".strip(),
     )
 

@@ -77,7 +77,7 @@ class Comparison:
         outside = self.low > most or self.high < -most
         return Decision.CONTRADICTED if outside else Decision.UNDECIDED
 
-    def told(self, digits: int = 2) -> str:
+    def told(self, digits: int = 3) -> str:
         """Returns the difference with its interval."""
         if math.isinf(self.low):
             return f"{self.difference:+.{digits}g}, of unknown spread"

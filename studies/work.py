@@ -43,6 +43,11 @@ class Setting:
     seeds: tuple[int, ...]
     quick: bool
 
+    @property
+    def seeds_told(self) -> str:
+        """`1 seed` or `3 seeds`."""
+        return f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+
 
 class Desk:
     """Where a run works.

@@ -104,7 +104,7 @@ def report(plan: Plan, setting: Setting, results: Results) -> Report:
         f"After {plan.epochs} epochs",
         ("network", "parameters", "training loss", "training error, %", "test error, %"),
         rows,
-        f"Mean ± standard deviation over {len(setting.seeds)} seeds.",
+        f"Mean ± standard deviation over {setting.seeds_told}.",
     )
     charts = []
     for (shallow, deep), _ in pairs:

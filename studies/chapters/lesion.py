@@ -209,7 +209,7 @@ def _table(
             *(f"{number} exchanged" for number in plan.swaps),
         ),
         tuple(rows),
-        f"Mean ± standard deviation over {len(setting.seeds)} seeds. Blocks that change the number "
+        f"Mean ± standard deviation over {setting.seeds_told}. Blocks that change the number "
         "of channels or the size stay.",
     )
 

@@ -101,8 +101,7 @@ def _verdict(target: Target, network: Network, setting: Setting, results: Result
         paper,
         seen,
         Decision.SUPPORTED if error.mean <= most else Decision.CONTRADICTED,
-        f"supported up to {most:.2f} %, the mean of {len(setting.seeds)} "
-        f"seed{'s' if len(setting.seeds) > 1 else ''}",
+        f"supported up to {most:.2f} %, the mean of {setting.seeds_told}",
     )
 
 
