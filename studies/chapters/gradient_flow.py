@@ -179,8 +179,8 @@ def _growth_verdict(of: Any, deepest: int) -> Verdict:
         kind: compare(powers["plain"], powers[kind]) for kind in ("residual", "preactivation")
     }
     return Verdict(
-        "The gradient of a plain network changes by orders of magnitude from its last block to its "
-        "first; with shortcuts it changes far less",
+        "At the start of a training the gradient of a plain network changes by orders of magnitude "
+        "from its last block to its first; with shortcuts it changes far less",
         "He 2016, equation 5: the gradient of a block is that of a later block plus a rest, so it "
         "is unlikely to vanish. He 2015, 4.1: batch norm keeps plain nets' gradients from "
         "vanishing. Neither gives figures.",
@@ -285,7 +285,7 @@ def _charts(plan: Plan, of: Any) -> tuple[Chart, ...]:
 
 STUDY = Study(
     "gradient-flow",
-    "Through shortcuts the gradient reaches the first layers at its size",
+    "With shortcuts the gradient changes far less on its way back to the first layers",
     "The gradient of the loss at the input of every block, in plain networks, residual ones and "
     "residual ones with pre-activation, before and after some training; split exactly into what "
     "comes through the shortcut and what comes through the branch. All have batch norm, and no "

@@ -62,12 +62,23 @@ def networks(plan: Plan, setting: Setting) -> dict[str, Network]:
     return {
         name: Network(
             name.replace("_", "-"),
-            name.replace("cifar_", "").replace("wrn_", "WRN-").replace("_", "-"),
+            _label(name),
             dataclasses.replace(find_config(name), zero_init_residual=False),
             recipe,
         )
         for name in plan.names
     }
+
+
+def _label(name: str) -> str:
+    """`ResNet-44` of `cifar_resnet44`."""
+    for begin, label in (
+        ("cifar_preresnet", "pre-activation "),
+        ("cifar_resnet", "ResNet-"),
+        ("wrn_", "WRN-"),
+    ):
+        name = name.replace(begin, label)
+    return name.replace("_", "-")
 
 
 def runs(plan: Plan, setting: Setting) -> list[Run]:
