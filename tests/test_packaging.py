@@ -59,9 +59,14 @@ def test_the_pipeline_imports_what_is_declared():
     assert set(found) - {"pipeline", "keras_resnet", "keras", "numpy"} <= declared("pipeline")
 
 
+def test_the_studies_import_what_is_declared_and_neither_a_backend_nor_the_pipeline():
+    own = {"studies", "keras_resnet", "keras", "numpy"}
+    assert set(imported("studies")) - own <= declared("studies")
+
+
 @pytest.mark.parametrize("folder", ["tests", "benchmarks", "docs"])
 def test_tests_and_scripts_import_what_is_declared(folder):
-    own = {"tests", "pipeline", "keras_resnet", "benchmarks", "keras", "torch", "timm"}
+    own = {"tests", "pipeline", "keras_resnet", "studies", "benchmarks", "keras", "torch", "timm"}
     assert set(imported(folder)) - own <= declared("pipeline", "serving", "test")
 
 

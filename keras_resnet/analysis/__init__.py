@@ -7,5 +7,26 @@ from keras_resnet.analysis.gradient_flow import (
     GradientProbe,
     gradient_flow,
 )
+from keras_resnet.analysis.lesion import (
+    LesionProbe,
+    Pruning,
+    PruningPoint,
+    Score,
+    prune_blocks,
+    without_blocks,
+)
 
-__all__ = ["BlockGradient", "Count", "GradientFlow", "GradientProbe", "count", "gradient_flow"]
+__all__ = [
+    "BlockGradient",
+    "Count",
+    "GradientFlow",
+    "GradientProbe",
+    "LesionProbe",
+    "Pruning",
+    "PruningPoint",
+    "Score",
+    "count",
+    "gradient_flow",
+    "prune_blocks",
+    "without_blocks",
+]
