@@ -91,7 +91,7 @@ def test_its_help_and_wrong_use_load_no_tensorflow(tmp_path):
         assert done.stdout.splitlines()[-1] == f"HEAVY [] {code}"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_odd_images_are_dead_letters_with_the_exports_codes(real_images, tmp_path):
     served = tmp_path / "model"
     expected = preprocessing.Preprocessing(height=32, width=32, mean=(120.0,) * 3, std=(60.0,) * 3)
