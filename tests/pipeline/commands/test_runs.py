@@ -193,4 +193,4 @@ def test_the_newest_of_ten_thousand_executions_is_found_at_once(many):
         assert executions.with_key("Component7", f"key of {number}").__next__().id == number
         assert executions.maker(f"of {number}").id == number
     assert executions.last_used("Component7").id == 10_000
-    assert time.process_time() - begin < 0.2
+    assert time.process_time() - begin < 1.0
