@@ -32,8 +32,8 @@ def examples(tmp_path_factory):
 
 def score(trial: Trial) -> float:
     """Better the nearer to 0.1, and with two blocks in each stage."""
-    deep = trial.values["model_arguments.depths"] == [2, 2, 2]
-    return 1 / (1 + abs(trial.values["learning_rate"] - 0.1)) - 0.1 * (not deep)
+    shallow = trial.values.get("model_arguments.depths") == [1, 1, 1]
+    return 1 / (1 + abs(trial.values["learning_rate"] - 0.1)) - 0.1 * shallow
 
 
 def scripted(search, job, context, host):
@@ -175,14 +175,14 @@ def test_who_reads_of_a_tuner_that_is_not_there_is_told():
 
 
 @pytest.mark.slow
-def test_a_run_searches_with_workers_trains_with_the_best_and_does_not_search_again(tmp_path):
-    found = replace(
-        tuned(max_trials=2, epochs=1, finalists=0, algorithm="random", workers=1), root=tmp_path
-    )
+def test_a_run_searches_trains_with_the_best_and_does_not_search_again(tmp_path, monkeypatch):
+    """Without trials in processes of their own, which the example of docs/tuning.md has."""
+    monkeypatch.setattr(chief, "run", scripted)
+    found = replace(tuned(max_trials=2, epochs=1, algorithm="random"), root=tmp_path)
     first = api.run(found, to="Trainer")
     results = first.components["Tuner"].outputs
     record = read(results["tuner_results"].uri / RECORD)
-    assert [trial.state for trial in record.trials] == ["COMPLETED"] * 2
+    assert {trial.state for trial in record.trials} == {"COMPLETED"}
     rate = outcome.values(results["best_hyperparameters"].uri)["learning_rate"]
     run = first.components["Trainer"].outputs["model_run"].uri
     settings = json.loads((run / "settings.json").read_text())
