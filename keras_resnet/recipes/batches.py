@@ -23,7 +23,8 @@ class Batches(keras.utils.PyDataset):
 
     While training, the order of an epoch and what each image goes through follow from the seed
     alone; a batch is augmented in one compiled call, on the device; what is left over after the
-    last whole batch of an epoch waits for another epoch. Otherwise every image comes once, as it
+    last whole batch of an epoch waits for another epoch. `fit` shuffles the batches once more unless
+    it is told `shuffle=False`. Otherwise every image comes once, as it
     is, and the last batch may be smaller.
 
     Args:
