@@ -24,6 +24,7 @@ DISTRIBUTIONS = {
     "google_crc32c": "google-crc32c",
     "grpc": "grpcio",
     "imagehash": "ImageHash",
+    "keras_tuner": "keras-tuner",
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",
     "tensorflow_metadata": "tensorflow-metadata",
