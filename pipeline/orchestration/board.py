@@ -138,7 +138,8 @@ class Board:
     def _choose(self, first: bool) -> Node | None:
         """Returns the node that this thread should run now."""
         ready = self._ready()
-        # What saves what it has when it is asked to stop gets the signals: it goes first, and an idle one gets the first of all.
+        # What saves what it has when it is asked to stop runs where signals arrive, and goes first;
+        # when that thread is idle it gets the first of all.
         mine = [node for node in ready if node.resumable]
         if first:
             return next(iter((*mine, *ready)), None)

@@ -254,8 +254,9 @@ class Store(Reader):
     def _free_left_over(self) -> None:
         """Removes the locks of processes that died just before or after they recorded anything."""
         names = set(self._locks.of_others())
-        with self.database.reading() as connection:
-            names -= _names(*_running(connection))
+        if names:
+            with self.database.reading() as connection:
+                names -= _names(*_running(connection))
         if not names:
             return
         # Whoever begins takes its lock while it writes: now none is between lock and record.

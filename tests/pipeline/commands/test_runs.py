@@ -188,9 +188,9 @@ def test_ten_thousand_executions_are_answered_in_half_a_second(many, command):
 
 def test_the_newest_of_ten_thousand_executions_is_found_at_once(many):
     executions = store.Store(many)
-    begin = time.process_time()
+    begin = time.thread_time()
     for number in (10_000, 9_992, 16):
         assert executions.with_key("Component7", f"key of {number}").__next__().id == number
         assert executions.maker(f"of {number}").id == number
     assert executions.last_used("Component7").id == 10_000
-    assert time.process_time() - begin < 1.0
+    assert time.thread_time() - begin < 0.2
