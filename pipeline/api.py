@@ -107,6 +107,7 @@ def run(
         retries=config.retries,
         config=effective(config),
         command=command,
+        engine=config.beam,
         ended=ended,
     )
     with messages(view):

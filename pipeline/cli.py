@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from pipeline.commands import compile as compilation
-from pipeline.commands import infer, init, lineage, models, options, runs, serve
+from pipeline.commands import infer, init, lineage, models, options, runs, serve, worker_pool
 from pipeline.commands import report as drawing
 from pipeline.errors import PipelineError, UsageError
 
@@ -48,6 +48,8 @@ def run(
     model: options.Model = None,
     init_from: options.InitFrom = None,
     workers: options.Workers = None,
+    runner: options.Runner = None,
+    beam_option: options.BeamOption = None,
     max_bad_fraction: options.MaxBadFraction = None,
     drop_near: options.DropNear = None,
     schema: options.Schema = None,
@@ -278,6 +280,7 @@ init.register(app)
 compilation.register(app)
 drawing.register(app)
 serve.register(app)
+worker_pool.register(app)
 
 
 def main() -> None:

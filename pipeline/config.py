@@ -21,6 +21,7 @@ from pipeline.components.pusher import Parameters as PusherParameters
 from pipeline.components.schema_gen import Parameters as SchemaGenParameters
 from pipeline.components.statistics_gen import Parameters as StatisticsGenParameters
 from pipeline.components.trainer import Parameters as TrainerParameters
+from pipeline.engine import Engine
 from pipeline.errors import UsageError, UsageErrors
 from pipeline.orchestration import beside, custom
 from pipeline.parameters import NonNegative, Positive, parameters
@@ -45,6 +46,7 @@ class RunConfig:
         name: Name of the pipeline and of the model that it pushes.
         root: Directory below which artifacts are kept; the run uses `<root>/<name>`.
         workers: The number of processes that read images; no result depends on it.
+        beam: Where the Beam parts are computed: in this process, or on a cluster.
         max_parallel: How many components may run at once, where they do not wait for each other;
             None for two, or one on one core.
         retries: How often a component is tried again after a failure: one number for all, or
@@ -67,6 +69,7 @@ class RunConfig:
     name: Name
     root: Path = Path("runs")
     workers: Positive = 1
+    beam: Engine = Field(default_factory=Engine)
     max_parallel: Positive | None = None
     retries: NonNegative | dict[str, NonNegative] = 0
     example_gen: ExampleGenParameters

@@ -9,7 +9,7 @@ import functools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,12 @@ import numpy as np
 
 from pipeline import files
 from pipeline.beam import execution, measures, parallel
+from pipeline.beam.reporter import Reporter
 from pipeline.errors import DataError, UsageError
 from pipeline.evaluation import predictions, slices
 from pipeline.orchestration.artifact import Context
 from pipeline.records import examples, manifest, tfrecord
 from pipeline.records.example_proto import example_class
-
-_COUNTER = "evaluation"
 
 # Number of the shard, position of the first record in it, the records.
 Batch = tuple[int, int, list[bytes]]
@@ -48,6 +47,11 @@ class Question:
     classes: tuple[str, ...]
     features: tuple[str, ...]
 
+    def absolute(self) -> "Question":
+        """Returns the question with paths that mean the same in every working directory."""
+        before = self.baseline and str(Path(self.baseline).absolute())
+        return replace(self, model=str(Path(self.model).absolute()), baseline=before)
+
 
 def run(
     root: Path,
@@ -69,20 +73,25 @@ def run(
         destination: The directory of the files.
         context: Its progress receives the number of images done.
     """
+    root, destination = root.absolute(), destination.absolute()
+    question = question.absolute()
     _defect.cache_clear()  # it may have been mended since
     shards = [(n, str(root / shard.file)) for n, shard in enumerate(contents.split(split).shards)]
     total = contents.split(split).examples
     destination.mkdir(parents=True, exist_ok=True)
     try:
-        with execution.pipeline(context.progress, _COUNTER, total, context.say) as pipeline:
+        seen = [root, *map(Path, filter(None, (question.model, question.baseline)))]
+        with execution.pipeline(context, total, destination, seen) as running:
             (
-                pipeline
+                running.pipeline
                 | "List shards" >> beam.Create(shards)
-                | "Spread" >> beam.Reshuffle()
+                | "Spread" >> running.spread()
                 | "Read" >> beam.FlatMap(functools.partial(batches, size=batch_size))
                 | "Ask"
-                >> parallel.spread(functools.partial(ask, question), _processes(context.workers))
-                | "Count" >> beam.Map(_count)
+                >> parallel.spread(
+                    functools.partial(ask, question), _processes(context), running.reporter
+                )
+                | "Count" >> beam.Map(_count, running.reporter)
                 | "By shard" >> beam.MapTuple(_by_shard)
                 | "Gather" >> beam.GroupByKey()
                 | "Write" >> beam.MapTuple(functools.partial(write, destination))
@@ -93,11 +102,13 @@ def run(
     return [path for number, _ in shards if (path := _path(destination, number)).exists()]
 
 
-def _processes(workers: int) -> int:
+def _processes(context: Context) -> int:
     """Returns how many processes ask: one where there is a GPU, which workers do not see."""
+    if not context.engine.is_local:
+        return context.workers
     import tensorflow as tf
 
-    return 1 if tf.config.list_physical_devices("GPU") else workers
+    return 1 if tf.config.list_physical_devices("GPU") else context.workers
 
 
 def batches(shard: tuple[int, str], size: int) -> Iterator[Batch]:
@@ -266,9 +277,9 @@ def _path(destination: Path, number: int) -> Path:
     return destination / f"predictions-{number:05}.jsonl"
 
 
-def _count(lines: Lines) -> Lines:
+def _count(lines: Lines, reporter: Reporter) -> Lines:
     # Behind the work, which may be done in another process.
-    execution.tick(_COUNTER, len(lines[2]))
+    reporter.tick(len(lines[2]))
     return lines
 
 

@@ -1,89 +1,162 @@
-"""Running a Beam pipeline on a named runner, with progress where the work is in this process."""
+"""Running a Beam pipeline on the runner that was chosen, with progress and errors for a person."""
 
+import ast
 import contextlib
 import errno
 import logging
 import re
+import shutil
 import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
 
-from pipeline.beam import workers
+from pipeline import errors
+from pipeline.beam import cluster, flink, workers
+from pipeline.beam.arrival import Arrival
+from pipeline.beam.reporter import Reporter
+from pipeline.engine import FLINK, Engine
 from pipeline.errors import PipelineError, Stopped
-from pipeline.orchestration.artifact import Progress
+from pipeline.orchestration.artifact import Context
 
-# Beam's default, DirectRunner, downloads a binary at run time; this one is part of Beam.
-RUNNER = "FnApiRunner"
 _INTERVAL = 0.2
+# How often a cluster is asked whether the job is over.
+_POLL = 0.5
+# So long a cluster has to cancel a job.
+_CANCEL_SECONDS = 30.0
 # What Beam adds to the message of every error.
-_WHERE = re.compile(r" \[while running '[^']*'\]")
+_WHERE = re.compile(r" \[while running '[^']*'\]|^Pipeline \S+ failed in state \w+: ")
+# The last line of a Python traceback, somewhere in what Java says.
+_RAISED = re.compile(
+    r"^(?:\w+\.)*(?P<type>[A-Z]\w*(?:Error|Stopped|Exception)): (?P<text>.*)$", re.MULTILINE
+)
+# What Java puts around a message, and behind it.
+_JAVA = re.compile(r"^(?:[\w.$]+(?:Exception|Error): )+|\s+at [\w.$/]+\(.*", re.DOTALL)
 
-_ticks: Counter[str] = Counter()
-_said: list[Callable[[str], None]] = []
 
+@dataclass(frozen=True)
+class Running:
+    """A pipeline that is being built, and will run.
 
-def tick(name: str, count: int = 1) -> None:
-    """Counts `count` elements done under `name`; called from within transforms.
-
-    Counts of workers in other processes do not reach this one: progress is then not shown.
+    Args:
+        pipeline: Beam's.
+        reporter: What its transforms tell of their work.
+        engine: Where it will run.
+        needed: What every worker has to see.
     """
-    _ticks[name] += count
+
+    pipeline: beam.Pipeline
+    reporter: Reporter
+    engine: Engine
+    needed: tuple[Path, ...] = ()
+
+    def spread(self) -> beam.PTransform:
+        """Returns a transform that shares elements out between workers."""
+        return _Spread(None if self.engine.is_local else self.needed)
 
 
-def say(line: str) -> None:
-    """Shows a line to the person who watches; called from within transforms in this process."""
-    for show in _said:
-        show(line)
+class _Spread(beam.PTransform):
+    def __init__(self, needed: tuple[Path, ...] | None):
+        super().__init__()
+        self._needed = needed
+
+    def expand(self, elements: beam.PCollection) -> beam.PCollection:
+        shared = elements | beam.Reshuffle()
+        if self._needed is None:
+            return shared
+        return shared | "Arrive" >> beam.ParDo(Arrival(self._needed))
 
 
 @contextlib.contextmanager
 def pipeline(
-    progress: Progress, name: str, total: int, show: Callable[[str], None] = lambda line: None
-) -> Iterator[beam.Pipeline]:
+    context: Context, total: int, scratch: Path, needed: Sequence[Path] = ()
+) -> Iterator[Running]:
     """Yields a Beam pipeline that runs when the block ends well.
 
     Args:
-        progress: Receives how many images were counted under `name`, and how many are done in a
-            second.
-        name: What the transforms call `tick` with.
+        context: Its `engine` says where. Its progress receives how many images the transforms
+            ticked, and how many are done in a second; what they say goes to its `say`.
         total: The number of images expected.
-        show: Receives the lines that the transforms `say`.
+        scratch: A directory that every worker sees, on a cluster; nothing is left there.
+        needed: Files and directories beside it that every worker has to see.
+
+    Raises:
+        PipelineError: The work failed, the disk is full, or the cluster cannot be reached.
+        Stopped: SIGTERM.
+        KeyboardInterrupt: Ctrl-C; a job on a cluster is cancelled.
     """
-    del _ticks[name]
-    options = PipelineOptions(flags=[], runner=RUNNER)
+    folder = None if context.engine.is_local else scratch.absolute() / f".beam-{uuid.uuid4().hex}"
+    if folder:
+        folder.mkdir(parents=True)
+    reporter = Reporter(folder)
     done = threading.Event()
-
-    def report() -> None:
-        begin, before = time.monotonic(), 0
-        while not done.wait(_INTERVAL):
-            ticks = min(_ticks[name], total)
-            if not before:
-                # Until the first image is done, the time goes into starting.
-                begin, before = time.monotonic(), ticks
-            seconds = time.monotonic() - begin
-            rate = (ticks - before) / seconds if seconds > 0 else 0
-            figures = {"images_per_second": f"{rate:,.0f}"} if rate else {}
-            progress(ticks, total, **figures)
-
-    reporter = threading.Thread(target=report, name=f"progress of {name}", daemon=True)
-    _said.append(show)
+    watcher = threading.Thread(
+        target=_report, args=(reporter, context, total, done), name="progress", daemon=True
+    )
     try:
-        with _interruptible(), beam.Pipeline(options=options) as running:
-            yield running
-            reporter.start()
-            # The block of beam.Pipeline runs the pipeline when it is left.
+        with _interruptible(), cluster.options(context.engine, context.name) as options:
+            running = beam.Pipeline(options=options)
+            seen = (*needed, *([folder] if folder else ()))
+            yield Running(running, reporter, context.engine, seen)
+            watcher.start()
+            _finish(running.run(), context.engine, options)
     finally:
         workers.stop()
-        _said.remove(show)
         done.set()
-        if reporter.is_alive():
-            reporter.join()
-    progress(total, total)
+        if watcher.is_alive():
+            watcher.join()
+        reporter.close()
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)  # a worker may still be writing
+    context.progress(total, total)
+
+
+def _finish(result: Any, chosen: Engine, options: PipelineOptions) -> None:
+    """Waits for the end of a job, and cancels it when this process is asked to stop."""
+    try:
+        while not PipelineState.is_terminal(result.state):
+            time.sleep(_POLL)
+    except BaseException:
+        if chosen.runner == FLINK:
+            flink.cancel(options)
+        result.cancel()
+        _wait(result)
+        raise
+    result.wait_until_finish()  # raises what the job failed of
+
+
+def _wait(result: Any) -> None:
+    """Gives a job that was cancelled the time to end."""
+    end = time.monotonic() + _CANCEL_SECONDS
+    while time.monotonic() < end and not PipelineState.is_terminal(result.state):
+        time.sleep(_POLL)
+
+
+def _report(reporter: Reporter, context: Context, total: int, done: threading.Event) -> None:
+    """Shows what the transforms tell until `done`."""
+    begin, before = time.monotonic(), 0
+    over = False
+    while not over:
+        over = done.wait(_INTERVAL if context.engine.is_local else _POLL)
+        for line in reporter.lines():
+            context.say(line)
+        ticks = min(reporter.count(), total)
+        if not before:
+            # Until the first image is done, the time goes into starting.
+            begin, before = time.monotonic(), ticks
+        seconds = time.monotonic() - begin
+        rate = (ticks - before) / seconds if seconds > 0 else 0
+        figures = {"images_per_second": f"{rate:,.0f}"} if rate else {}
+        if not over:
+            context.progress(ticks, total, **figures)
 
 
 @contextlib.contextmanager
@@ -95,30 +168,60 @@ def _interruptible() -> Iterator[None]:
         received.append(number)
         raise KeyboardInterrupt
 
-    loggers = logging.getLogger("apache_beam.runners")
-    level, previous = loggers.level, {}
-    loggers.setLevel(logging.CRITICAL)
+    previous: dict[int, Callable[..., Any] | int | None] = {}
     if threading.current_thread() is threading.main_thread():
         previous = {n: signal.signal(n, receive) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with _silent("apache_beam.runners", "apache_beam.utils.subprocess_server"):
+            yield
     except BaseException as error:
         if signal.SIGTERM in received:
             raise Stopped("stopped by SIGTERM; nothing of it is kept, start again") from None
         if received or isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt from None
-        text = _WHERE.sub("", str(error))
-        if f"[Errno {errno.ENOSPC}]" in text:
-            raise PipelineError(
-                f"the disk is full ({text}); until the shards are written, a second copy of the "
-                "images is needed; free space, or choose another --root, and run again"
-            ) from error
-        if isinstance(error, PipelineError):
-            raise type(error)(text) from error
         if isinstance(error, Exception):
-            raise PipelineError(f"{type(error).__name__}: {text}") from error
+            raise _said(error) from error
         raise
     finally:
-        loggers.setLevel(level)
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _silent(*names: str) -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _said(error: Exception) -> PipelineError:
+    """Returns an error of Beam as one of this pipeline, with the words of whoever raised it."""
+    kind, text = type(error), str(error)
+    if not isinstance(error, PipelineError) and (raised := list(_RAISED.finditer(_unquoted(text)))):
+        # An error on a worker, which reached this process as text.
+        found = getattr(errors, raised[-1]["type"], None)
+        kind = found if isinstance(found, type) else kind
+        text = raised[-1]["text"] if found else raised[-1][0]
+    text = " ".join(_WHERE.sub("", _JAVA.sub("", text) or text).split())
+    if f"[Errno {errno.ENOSPC}]" in text:
+        return PipelineError(
+            f"the disk is full ({text}); until the shards are written, a second copy of the "
+            "images is needed; free space, or choose another --root, and run again"
+        )
+    if issubclass(kind, PipelineError):
+        return kind(text)
+    return PipelineError(f"{kind.__name__}: {text}")
+
+
+def _unquoted(text: str) -> str:
+    """Returns a message; one that Beam quoted has its line ends back."""
+    try:
+        return str(ast.literal_eval(text)) if text[:1] in ("'", '"') else text
+    except (SyntaxError, ValueError):
+        return text

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from pipeline.beam import execution
+from pipeline.beam.reporter import Reporter
 from pipeline.bulk import inputs, outputs
 from pipeline.bulk.inputs import Row, Shard
 from pipeline.bulk.outputs import Place
@@ -31,7 +32,6 @@ from pipeline.serving.predictor import Predictor
 S = TypeVar("S")
 T = TypeVar("T")
 
-_COUNTER = "inference"
 _END = object()
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -69,6 +69,18 @@ class Question:
     probabilities: bool
     features: bool
 
+    def absolute(self) -> "Question":
+        """Returns the question with paths that mean the same in every working directory."""
+        place = self.place
+        return replace(
+            self,
+            model=str(Path(self.model).absolute()),
+            listing=self.listing.absolute(),
+            place=replace(
+                place, directory=place.directory.absolute(), scratch=place.scratch.absolute()
+            ),
+        )
+
     @property
     def signature(self) -> str:
         """The name of the signature that is asked."""
@@ -80,12 +92,14 @@ class Handler(ModelHandler[Shard, int, "Asked"]):
 
     Args:
         question: What is asked.
+        reporter: Receives how many images are done.
     """
 
-    def __init__(self, question: Question):
+    def __init__(self, question: Question, reporter: Reporter):
         # Batches of images are cut within a shard: of shards, one at a time is enough.
         super().__init__(min_batch_size=1, max_batch_size=1)
         self._question = question
+        self._reporter = reporter
 
     def load_model(self) -> "Asked":
         """Returns the model, once in each process."""
@@ -125,7 +139,7 @@ class Handler(ModelHandler[Shard, int, "Asked"]):
                             sink.error(row.key, answer)
                         else:
                             sink.prediction(row.key, answer)
-                    execution.tick(_COUNTER, len(batch))
+                    self._reporter.tick(len(batch))
         except OSError as error:
             if error.errno in _FULL:
                 raise PipelineError(
@@ -219,12 +233,14 @@ def run(question: Question, shards: Sequence[Shard], context: Context) -> None:
         Stopped: SIGTERM.
     """
     total = sum(shard.rows for shard in shards)
-    with execution.pipeline(context.progress, _COUNTER, total, context.say) as pipeline:
+    question = question.absolute()
+    seen = [Path(question.model), question.listing, question.place.directory]
+    with execution.pipeline(context, total, question.place.scratch, seen) as running:
         (
-            pipeline
+            running.pipeline
             | "Shards" >> beam.Create(shards)
-            | "Spread" >> beam.Reshuffle()
-            | "Infer" >> RunInference(Handler(question))
+            | "Spread" >> running.spread()
+            | "Infer" >> RunInference(Handler(question, running.reporter))
         )
 
 

@@ -18,11 +18,11 @@ from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from pipeline import files
 from pipeline.beam import execution, lookalikes, parallel, reading, spool, writing
+from pipeline.beam.reporter import Reporter
 from pipeline.orchestration.artifact import Context
 from pipeline.records import duplicates, images, manifest
 from pipeline.sources import Source
 
-_COUNTER = "ingest"
 _SEEN = "seen"
 _QUARANTINE = "quarantine"
 _DUPLICATE = "duplicate"
@@ -97,19 +97,20 @@ def run(source: Source, plan: Plan, destination: Path, context: Context) -> Inge
         destination: Directory of the Examples artifact.
         context: Its progress receives the number of images done.
     """
+    destination = destination.absolute()
     folder = destination / f".spool-{uuid.uuid4().hex}"
     folder.mkdir()
     results = folder / "results.json"
     reader = reading.Reader(
         source.read, source.classes, plan.rules, plan.shares, plan.keep_splits, folder
     )
-    with execution.pipeline(context.progress, _COUNTER, source.total, context.say) as pipeline:
+    with execution.pipeline(context, source.total, folder, _needed(source)) as running:
         read = (
-            pipeline
-            | "List" >> beam.Create(source.parts)
-            | "Spread" >> beam.Reshuffle()
-            | "Read" >> parallel.spread(reader, context.workers)
-            | "Sort out" >> beam.FlatMap(_sort_out).with_outputs(main="good")
+            running.pipeline
+            | "List" >> beam.Create(spool.list_parts(folder, source.parts))
+            | "Spread" >> running.spread()
+            | "Read" >> parallel.spread(reader, context.workers, running.reporter)
+            | "Sort out" >> beam.FlatMap(_sort_out, running.reporter).with_outputs(main="good")
         )
         compared = (
             read.good
@@ -118,7 +119,9 @@ def run(source: Source, plan: Plan, destination: Path, context: Context) -> Inge
         )
         kept, settled = compared.kept, ()
         if plan.distance is not None:
-            found = lookalikes.find(read[_HASHES], kept, plan.near, plan.drop_near)
+            found = lookalikes.find(
+                read[_HASHES], kept, plan.near, plan.drop_near, running.reporter
+            )
             settled = (found | "Alike" >> beam.FlatMap(_settled),)
             if plan.drop_near is not None:
                 kept = kept | "Drop" >> beam.Filter(_stays, AsSingleton(found))
@@ -150,13 +153,17 @@ def run(source: Source, plan: Plan, destination: Path, context: Context) -> Inge
     )
 
 
+def _needed(source: Source) -> list[Path]:
+    return [source.location] if source.location else []
+
+
 def _as(label: str, kind: str) -> beam.PTransform:
     """Marks results with their kind."""
     return label >> beam.Map(lambda entry: (kind, entry))
 
 
-def _sort_out(part: reading.Part) -> Iterator[Any]:
-    execution.tick(_COUNTER, part.seen.total())
+def _sort_out(part: reading.Part, reporter: Reporter) -> Iterator[Any]:
+    reporter.tick(part.seen.total())
     for candidate in part.candidates:
         yield candidate.pixels, spool.pack(candidate)
     for entry in part.quarantined:

@@ -10,7 +10,8 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import AsList, AsSingleton, PCollection
 
-from pipeline.beam import execution, spool
+from pipeline.beam import spool
+from pipeline.beam.reporter import Reporter
 from pipeline.records import duplicates, examples, near
 from pipeline.records.duplicates import Candidate
 
@@ -38,7 +39,11 @@ class Found:
 
 
 def find(
-    hashes: PCollection, kept: PCollection, report: int | None, drop: int | None
+    hashes: PCollection,
+    kept: PCollection,
+    report: int | None,
+    drop: int | None,
+    reporter: Reporter,
 ) -> PCollection:
     """Returns a collection of the one `Found`.
 
@@ -47,13 +52,14 @@ def find(
         kept: Packed candidates.
         report: Bits in which the hashes of pictures may differ that are reported, or None.
         drop: Bits in which those may differ that are dropped after a look at the pixels, or None.
+        reporter: Is told where some may be missed.
     """
     distance = max(limit for limit in (report, drop) if limit is not None)
     links = (
         hashes
         | "Copy to each band" >> beam.FlatMap(_to_bands, distance)
         | "Gather bands" >> beam.GroupByKey()
-        | "Compare hashes" >> beam.FlatMap(_links, distance)
+        | "Compare hashes" >> beam.FlatMap(_links, distance, reporter)
         | "Gather links" >> beam.combiners.ToList()
     )
     linked = links | "Linked pictures" >> beam.Map(
@@ -71,12 +77,14 @@ def _to_bands(rows: bytes, distance: int) -> Iterator[tuple[int, bytes]]:
         yield band, rows
 
 
-def _links(gathered: tuple[int, Iterable[bytes]], distance: int) -> Iterator[tuple]:
+def _links(
+    gathered: tuple[int, Iterable[bytes]], distance: int, reporter: Reporter
+) -> Iterator[tuple]:
     band, parts = gathered
     records = np.frombuffer(b"".join(parts), near.RECORD)
     for run in near.runs(records, band, distance):
         if len(run) > near.LONGEST_RUN:
-            execution.say(
+            reporter.say(
                 f"{len(run):,} pictures look so much alike that near duplicates among them are "
                 f"sought in pieces of {near.LONGEST_RUN:,}; some may be missed"
             )

@@ -16,7 +16,8 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipeline.beam import execution, workers
+from pipeline.beam import workers
+from pipeline.beam.reporter import Reporter
 from pipeline.errors import PipelineError
 
 # Elements in work or waiting per process: enough that none has to wait for this one.
@@ -37,26 +38,33 @@ class Work(Protocol):
         """
 
 
-def spread(work: Work, processes: int) -> beam.PTransform:
+def spread(work: Work, processes: int, reporter: Reporter) -> beam.PTransform:
     """Returns a transform that applies `work` to every element, in so many processes.
 
-    With one it happens in the process that runs the pipeline.
+    With one it happens in the process that runs the pipeline; on a cluster, each of its workers has
+    so many.
 
     A worker that dies is replaced, and what it had in hand is done again, name by name: a name that
     kills again is given to `work` as deadly; otherwise the cause lay outside.
+
+    Args:
+        work: Is applied.
+        processes: How many do it at once.
+        reporter: Is told of deaths.
 
     Raises:
         PipelineError: Workers died several times for a cause outside their input.
     """
     if processes == 1:
         return beam.Map(functools.partial(work, journal=None, deadly=frozenset()))
-    return beam.ParDo(_Spread(work, processes))
+    return beam.ParDo(_Spread(work, processes, reporter))
 
 
 class _Spread(beam.DoFn):
-    def __init__(self, work: Work, processes: int):
+    def __init__(self, work: Work, processes: int, reporter: Reporter):
         self._work = work
         self._processes = processes
+        self._reporter = reporter
         self._deaths = 0
 
     def start_bundle(self) -> None:
@@ -94,7 +102,9 @@ class _Spread(beam.DoFn):
     def _do_again(self, death: Exception) -> None:
         """Does again what was in hand when a worker died, one element after the other."""
         workers.stop()
-        execution.say(f"a worker process died ({_cause(death)}); what it had in hand is done again")
+        self._reporter.say(
+            f"a worker process died ({_cause(death)}); what it had in hand is done again"
+        )
         with _Lone() as lone:
             done = [self._alone(element, lone) for element, _ in self._pending]
         results, deadly = zip(*done, strict=True)
@@ -122,7 +132,9 @@ class _Spread(beam.DoFn):
                     name = os.fsdecode(journal.read_bytes()) if journal.exists() else ""
                     if name and name == suspect:
                         deadly, suspect, deaths = deadly | {name}, "", deaths - 1
-                        execution.say(f"{name} kills the process that reads it ({_cause(death)})")
+                        self._reporter.say(
+                            f"{name} kills the process that reads it ({_cause(death)})"
+                        )
                     else:
                         # Once may be chance: someone else may have killed it.
                         suspect, deaths = name, deaths + 1

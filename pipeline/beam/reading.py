@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipeline.beam import parallel
+from pipeline.beam import parallel, spool
 from pipeline.records import duplicates, examples, images, near, tfrecord
 from pipeline.records.duplicates import Candidate
 from pipeline.sources import Reference
@@ -60,13 +60,15 @@ class Reader:
     keep_splits: bool
     spool: Path
 
-    def __call__(self, element: Any, journal: Path | None, deadly: frozenset[str]) -> Part:
-        """Returns what came of the images of the part `element`."""
+    def __call__(
+        self, element: tuple[int, int], journal: Path | None, deadly: frozenset[str]
+    ) -> Part:
+        """Returns what came of the images of the part that `element` is the place of."""
         part = Part()
         labels = {text: label for label, text in enumerate(self.classes)}
         hashes = []
         with (self.spool / uuid.uuid4().hex).open("xb") as file:
-            for reference, encoded in self.read(element):
+            for reference, encoded in self.read(spool.part(self.spool, element)):
                 part.seen[reference.text] += 1
                 try:
                     if reason := reference.bad or (DEADLY if reference.name in deadly else None):

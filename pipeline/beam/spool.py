@@ -1,10 +1,38 @@
-"""Records that wait on the disk for their shard, and the small bytes that stand for them."""
+"""What waits on the disk for its turn, and the small values that stand for it.
+
+The parts of a source are listed in one file, so that neither the job nor the process that hands it
+out grows with the number of images; records wait for their shard.
+"""
 
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pipeline.records import tfrecord
 from pipeline.records.duplicates import Candidate
+
+_PARTS = "parts"
+
+
+def list_parts(folder: Path, parts: Iterable[Any]) -> list[tuple[int, int]]:
+    """Writes the parts of a source into the spool; returns the offset and length of each."""
+    places = []
+    offset = 0
+    with (folder / _PARTS).open("xb") as file:
+        for part in parts:
+            length = file.write(pickle.dumps(part, protocol=5))
+            places.append((offset, length))
+            offset += length
+    return places
+
+
+def part(folder: Path, place: tuple[int, int]) -> Any:
+    """Returns the part of a source that lies at an offset of the list, so many bytes long."""
+    offset, length = place
+    with (folder / _PARTS).open("rb") as file:
+        file.seek(offset)
+        return pickle.loads(file.read(length))
 
 
 def pack(candidate: Candidate) -> bytes:

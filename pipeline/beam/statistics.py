@@ -12,10 +12,9 @@ import apache_beam as beam
 from pipeline import files
 from pipeline.beam import accumulators, execution, parallel
 from pipeline.beam.accumulators import Batch, ExampleStatistics
+from pipeline.beam.reporter import Reporter
 from pipeline.orchestration.artifact import Context
 from pipeline.records import manifest, protos, tfrecord
-
-_COUNTER = "statistics"
 
 _BATCH_EXAMPLES = 64
 _BATCH_BYTES = 4 << 20
@@ -37,19 +36,21 @@ def run(
         context: Its progress receives the number of examples done.
         known: Further statistics of the encoded images of each split, by name.
     """
+    root, destination = root.absolute(), destination.absolute()
     shards = [
         (name, str(root / shard.file))
         for name, split in contents.splits.items()
         for shard in split.shards
     ]
-    with execution.pipeline(context.progress, _COUNTER, contents.examples, context.say) as pipeline:
+    with execution.pipeline(context, contents.examples, destination, [root]) as running:
         (
-            pipeline
+            running.pipeline
             | "List shards" >> beam.Create(shards)
-            | "Spread" >> beam.Reshuffle()
+            | "Spread" >> running.spread()
             | "Read" >> beam.FlatMap(batches)
-            | "Measure" >> parallel.spread(accumulators.summarize_batch, context.workers)
-            | "Count" >> beam.Map(_count)
+            | "Measure"
+            >> parallel.spread(accumulators.summarize_batch, context.workers, running.reporter)
+            | "Count" >> beam.Map(_count, running.reporter)
             | "Combine" >> beam.CombinePerKey(accumulators.merged)
             | "Write" >> beam.MapTuple(functools.partial(write, destination, known or {}))
         )
@@ -82,7 +83,9 @@ def write(
     files.write_bytes(destination / f"Split-{split}" / protos.STATISTICS, content)
 
 
-def _count(found: tuple[str, ExampleStatistics]) -> tuple[str, ExampleStatistics]:
+def _count(
+    found: tuple[str, ExampleStatistics], reporter: Reporter
+) -> tuple[str, ExampleStatistics]:
     # Behind the work, which may be done in another process.
-    execution.tick(_COUNTER, found[1].examples)
+    reporter.tick(found[1].examples)
     return found

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -300,7 +300,7 @@ class _Job:
             probabilities=request.probabilities,
             features=request.features,
         )
-        context = Context(request.name, progress, self._context.say, self._context.workers)
+        context = replace(self._context, name=request.name, progress=progress)
         begin = time.perf_counter()
         try:
             inference.run(question, pending, context)

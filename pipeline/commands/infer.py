@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.commands import options
 from pipeline.errors import PipelineError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from pipeline.bulk.job import Account, Request
+    from pipeline.engine import Engine
 
 _NAME = "infer"
 
@@ -58,6 +60,8 @@ def infer(
     shard_size: Annotated[
         int, typer.Option(min=1, help="Images of a shard, which is what a kill may cost.")
     ] = 1024,
+    runner: options.Runner = None,
+    beam_option: options.BeamOption = None,
     restart: Annotated[
         bool,
         typer.Option(
@@ -73,6 +77,7 @@ def infer(
 
     if features and (probabilities or top is not None):
         raise UsageError("--features: writes no classes; expected without --probabilities, --top")
+    engine = options.engine(runner, beam_option)
     found, name = job.model_of(model)
     request = job.Request(
         data=data,
@@ -87,13 +92,15 @@ def infer(
     )
     with quiet.filtered_stderr():
         quiet.tensorflow()
-        account = _shown(request, output, restart, Console())
+        account = _shown(request, output, restart, engine, Console())
     print(f"{output}: {account.line}")
     if not account.summary["predicted"]:
         raise PipelineError(f"{output}: not one image could be predicted; errors-* say why")
 
 
-def _shown(request: "Request", output: Path, restart: bool, console: "Console") -> "Account":
+def _shown(
+    request: "Request", output: Path, restart: bool, engine: "Engine", console: "Console"
+) -> "Account":
     """Does the job while a person watches, who may stop it at any time."""
     from pipeline.bulk import job
     from pipeline.orchestration import view
@@ -103,5 +110,5 @@ def _shown(request: "Request", output: Path, restart: bool, console: "Console") 
     kind = view.Rich if console.is_terminal else view.Plain
     with Interruption(), kind(console, [_NAME]) as shown:
         shown.started(_NAME)
-        context = Context(request.name, shown.progress(_NAME), shown.say)
+        context = Context(request.name, shown.progress(_NAME), shown.say, engine=engine)
         return job.run(request, output, context, "always" if restart else "never")

@@ -3,14 +3,17 @@
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.errors import UsageError
+
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
+    from pipeline.engine import Engine
 
 Config = Annotated[
     str | None,
@@ -53,6 +56,21 @@ InitFrom = Annotated[
     ),
 ]
 Workers = Annotated[int | None, typer.Option(help="Processes that read images; sets workers.")]
+Runner = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the Beam parts are computed, such as FlinkRunner; by default here. Sets "
+        "beam.runner.",
+    ),
+]
+BeamOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--beam-option",
+        metavar="NAME=VALUE",
+        help="An option of Beam for the runner, such as flink_master=HOST:8081. Sets beam.options.",
+    ),
+]
 MaxBadFraction = Annotated[
     float | None,
     typer.Option(help="Share of images that may be unusable before the run stops."),
@@ -118,6 +136,7 @@ _KEYS = {
     "model": "trainer.model",
     "init_from": "trainer.init_from",
     "workers": "workers",
+    "runner": "beam.runner",
 }
 
 
@@ -136,12 +155,46 @@ def load(arguments: Mapping[str, Any]) -> "RunConfig":
     if config is None:
         config = "digits" if data in (None, "digits") else "images"
     values = {key: arguments[option] for option, key in _KEYS.items()}
+    values |= {
+        f"beam.options.{name}": value
+        for name, value in beam_options(arguments["beam_option"]).items()
+    }
     if values["name"] is None and data and config in configuration.embedded():
         values["name"] = configuration.name_of(data)
     if values["trainer.model"] is None and arguments["init_from"]:
         values["trainer.model"] = _network_of(arguments["init_from"])
     values = {key: value for key, value in values.items() if value is not None and value != []}
     return configuration.load(config, arguments["set_"] or (), values)
+
+
+def beam_options(given: Sequence[str] | None) -> dict[str, Any]:
+    """Returns what `--beam-option` said: a name without a value is a switch, one said again a list."""
+    found: dict[str, Any] = {}
+    for option in given or ():
+        name, equals, text = option.removeprefix("--").partition("=")
+        value: Any = text if equals else True
+        if name in found:
+            before = found[name] if isinstance(found[name], list) else [found[name]]
+            value = [*before, value]
+        found[name] = value
+    return found
+
+
+def engine(runner: str | None, given: Sequence[str] | None) -> "Engine":
+    """Returns where Beam computes, for a command that has no configuration.
+
+    Raises:
+        UsageError: There is no such runner, or it is not told what it needs.
+    """
+    from pydantic import ValidationError
+
+    from pipeline.engine import LOCAL, Engine
+
+    try:
+        return Engine(runner=runner or LOCAL, options=beam_options(given))
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--runner, --beam-option: {said}") from None
 
 
 def _network_of(weights: str) -> str | None:

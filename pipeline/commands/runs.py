@@ -45,6 +45,8 @@ def why(
     model: options.Model = None,
     init_from: options.InitFrom = None,
     workers: options.Workers = None,
+    runner: options.Runner = None,
+    beam_option: options.BeamOption = None,
     max_bad_fraction: options.MaxBadFraction = None,
     drop_near: options.DropNear = None,
     schema: options.Schema = None,

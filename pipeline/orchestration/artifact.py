@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.engine import LOCALLY, Engine
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -59,6 +61,7 @@ class Context:
             inputs, parameters and code; it need not exist. None where nothing is to be kept.
         outside: What the component's `look_outside` found when the cache was asked; None where
             it has none, or nobody asked.
+        engine: Where Beam computes.
     """
 
     name: str
@@ -67,3 +70,4 @@ class Context:
     workers: int = 1
     state: Path | None = None
     outside: Any = None
+    engine: Engine = LOCALLY

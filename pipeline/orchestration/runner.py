@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline import files, machine
+from pipeline.engine import LOCALLY, Engine
 from pipeline.errors import PipelineError, Stopped, UsageError, UsageErrors
 from pipeline.orchestration import fingerprint, provenance, step, store
 from pipeline.orchestration.artifact import Artifact, Context
@@ -35,6 +36,7 @@ class Options:
             component to number. What refuses, or is wrongly used, is not tried again.
         config: The effective configuration, as JSON values.
         command: The command line that makes the run again.
+        engine: Where Beam computes.
         ended: Called when the run is over with the store, its number and the state that it ended in.
     """
 
@@ -42,6 +44,7 @@ class Options:
     retries: int | Mapping[str, int] = 0
     config: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
+    engine: Engine = LOCALLY
     ended: Callable[[store.Store, int, str], None] = lambda executions, run, state: None
 
 
@@ -135,6 +138,7 @@ def _job(
         executions=executions,
         view=view,
         workers=workers,
+        engine=options.engine,
         run=run,
         retries=retries,
         forced=chosen.forced,

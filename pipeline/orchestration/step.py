@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline import files
+from pipeline.engine import LOCALLY, Engine
 from pipeline.errors import DataError, PipelineError, Stopped, UsageError, UsageErrors
 from pipeline.orchestration import fingerprint, loading, store
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
@@ -49,6 +50,7 @@ class Job:
         executions: The store.
         view: Shows the run.
         workers: The number of processes that a component may use.
+        engine: Where Beam computes.
         run: The number of the run in the store.
         retries: Component to how often it is tried again after a failure.
         forced: Names of the components that run although nothing changed.
@@ -60,6 +62,7 @@ class Job:
     executions: store.Store
     view: View
     workers: int = 1
+    engine: Engine = LOCALLY
     run: int | None = None
     retries: Mapping[str, int] = field(default_factory=dict)
     forced: frozenset[str] = frozenset()
@@ -118,6 +121,7 @@ def _attempt(node: Node, inputs: dict[str, Artifact], job: Job) -> Result:
         job.workers,
         executions.state(node.name, key),
         dependencies["external"],
+        job.engine,
     )
     if not node.resumable:
         return result_of(_run(node, inputs, key, dependencies, job, context))

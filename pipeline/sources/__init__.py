@@ -50,7 +50,7 @@ def open_source(
     elif found.path == DIGITS:
         source = digits.source()
     else:
-        source = _of_path(found.path)
+        source = replace(_of_path(found.path), location=uris.plain(found.path))
     return replace(source, name=found.name or source.name, span=found.span, version=found.version)
 
 

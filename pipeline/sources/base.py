@@ -6,6 +6,7 @@ A part is small and can be sent to another process or machine, so that any Beam 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError
@@ -70,6 +71,8 @@ class Source:
         version: The version of the span; 0 where the source has none.
         damaged: One line for each file that is cut or damaged, so that nobody can say how many
             images are lost.
+        location: The file or folder on this machine that all of it lies in; None where it lies
+            behind URIs or in this package.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Source:
     span: int = 0
     version: int = 0
     damaged: tuple[str, ...] = ()
+    location: Path | None = None
 
 
 def in_parts(references: list[Reference], size: int = PART) -> tuple[tuple[Reference, ...], ...]:

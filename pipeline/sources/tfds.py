@@ -83,6 +83,7 @@ def source(data: str, *, manual_dir: Path | None = None, data_dir: Path | None =
         splits=base.in_order(official.values()),
         notices=notices,
         damaged=tuple(damaged),
+        location=uris.plain(str(builder.data_dir)),
     )
 
 

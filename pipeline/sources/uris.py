@@ -132,6 +132,14 @@ def exists(path: str) -> bool:
     return is_file(path) or is_folder(path)
 
 
+def plain(path: str) -> Path | None:
+    """Returns a local path as far as it holds no wildcards; None for a URI."""
+    if is_uri(path):
+        return None
+    found = Path(path)
+    return found.parent if has_wildcards(path) else found
+
+
 def matching(pattern: str) -> list[str]:
     """Returns the files that match the pattern, sorted; hidden ones only where it names them.
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.beam import inference
+from pipeline.beam.reporter import Reporter
 from pipeline.bulk import inputs, outputs
 from pipeline.bulk.inputs import Row
 from pipeline.errors import PipelineError, UsageError
@@ -104,7 +105,7 @@ def test_shards_become_files_under_any_bundling(question, tmp_path, runner):
             pipeline
             # One of them twice, as a runner does that is not sure of the first attempt.
             | beam.Create([*listing.shards, listing.shards[0]])
-            | RunInference(inference.Handler(question))
+            | RunInference(inference.Handler(question, Reporter()))
         )
         assert_that(done, equal_to([5, 5, 5, 2]))
     for shard in listing.shards:

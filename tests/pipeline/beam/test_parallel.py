@@ -11,6 +11,7 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.beam import execution, parallel
+from pipeline.orchestration.artifact import Context
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,13 @@ ELEMENTS = [[f"{letter}{number}" for letter in "ab"] for number in range(8)]
 
 def spread(work, workers, expected):
     said = []
-    with execution.pipeline(lambda *a, **k: None, "test", 1, said.append) as pipeline:
-        results = pipeline | beam.Create(ELEMENTS) | parallel.spread(work, workers)
+    context = Context("test", say=said.append)
+    with execution.pipeline(context, 1, Path()) as running:
+        results = (
+            running.pipeline
+            | beam.Create(ELEMENTS)
+            | parallel.spread(work, workers, running.reporter)
+        )
         assert_that(results | beam.FlatMap(lambda names: names), equal_to(expected))
     return said
 

@@ -302,15 +302,14 @@ def test_batches_hold_so_many_examples_or_so_many_bytes(tmp_path):
         assert [len(payloads) for _, payloads in statistics.batches(shard)] == [1] * 10
 
 
-def test_a_pipeline_that_fails_says_so_and_leaves_no_thread():
-    reports = []
+def test_a_pipeline_that_fails_says_so_and_leaves_no_thread(tmp_path):
 
     def fail(element):
         raise ValueError("broken element")
 
     with (
         pytest.raises(PipelineError, match=r"^ValueError: broken element$"),
-        execution.pipeline(lambda done, total: reports.append(done), "test", 3) as pipeline,
+        execution.pipeline(Context("test"), 3, tmp_path) as running,
     ):
-        _ = pipeline | execution.beam.Create([1]) | execution.beam.Map(fail)
-    assert not [thread for thread in threading.enumerate() if thread.name == "progress of test"]
+        _ = running.pipeline | execution.beam.Create([1]) | execution.beam.Map(fail)
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
