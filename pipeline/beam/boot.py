@@ -20,8 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Replaces this process by the worker that the arguments describe."""
     parser = argparse.ArgumentParser("keras-resnet-worker", description=__doc__)
     parser.add_argument("--id", required=True, help="Of the worker.")
-    for name in ("logging", "artifact", "provision", "control"):
-        parser.add_argument(f"--{name}_endpoint", metavar="HOST:PORT", required=name != "artifact")
+    parser.add_argument("--provision_endpoint", metavar="HOST:PORT", required=True)
+    # Where the runner does not say, its answer does.
+    parser.add_argument("--logging_endpoint", metavar="HOST:PORT")
+    parser.add_argument("--control_endpoint", metavar="HOST:PORT")
     given, _ = parser.parse_known_args(arguments)
     os.environ |= _environment(given)
     # Whoever started this may not read what it prints, and a full pipe would stop it.
@@ -52,11 +54,16 @@ def _environment(given: argparse.Namespace) -> dict[str, str]:
     return {
         "WORKER_ID": given.id,
         "PIPELINE_OPTIONS": json.dumps(json_format.MessageToDict(info.pipeline_options)),
-        "CONTROL_API_SERVICE_DESCRIPTOR": f'url: "{given.control_endpoint}"',
-        "LOGGING_API_SERVICE_DESCRIPTOR": f'url: "{given.logging_endpoint}"',
+        "CONTROL_API_SERVICE_DESCRIPTOR": _url(given.control_endpoint or info.control_endpoint.url),
+        "LOGGING_API_SERVICE_DESCRIPTOR": _url(given.logging_endpoint or info.logging_endpoint.url),
         "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
         "SEMI_PERSISTENT_DIRECTORY": tempfile.gettempdir(),
     }
+
+
+def _url(endpoint: str) -> str:
+    """Returns an endpoint as Beam's worker expects it: a message as text."""
+    return f'url: "{endpoint}"'
 
 
 def _staged(artifact: object) -> str:

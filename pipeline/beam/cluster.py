@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import io
 import re
 import shutil
 import sys
@@ -54,13 +55,14 @@ def options(chosen: Engine, name: str) -> Iterator[PipelineOptions]:
 
 
 def _parsed(chosen: Engine) -> PipelineOptions:
+    said = io.StringIO()
     try:
-        found = PipelineOptions(flags=chosen.flags, runner=chosen.runner)
-        found.get_all_options()
-    except SystemExit:  # of argparse, which has printed why
-        raise UsageError(
-            f"beam.options: Beam does not take {' '.join(chosen.flags)}; see the line above"
-        ) from None
+        with contextlib.redirect_stderr(said):
+            found = PipelineOptions(flags=chosen.flags, runner=chosen.runner)
+            found.get_all_options()
+    except SystemExit:  # of argparse, which prints all that there is, and at the end what is wrong
+        why = said.getvalue().strip().rpartition("error: ")[2]
+        raise UsageError(f"beam.options: Beam does not take {chosen.options}: {why}") from None
     return found
 
 

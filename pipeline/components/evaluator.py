@@ -98,7 +98,8 @@ def run(
     if context.outside not in (None, {"baseline": before.digest if before else None}):
         raise Stopped("another model was pushed meanwhile; run again to compare with that")
 
-    with production.local(before) if before else contextlib.nullcontext() as compared_with:
+    local = production.local(before, evaluation.uri) if before else contextlib.nullcontext()
+    with local as compared_with:
         parts = asking.run(
             root,
             contents,

@@ -78,8 +78,12 @@ def _first(places: Iterable[Any], digest: Callable[[Any], str], candidate: str) 
 
 
 @contextlib.contextmanager
-def local(baseline: Baseline) -> Iterator[Path]:
+def local(baseline: Baseline, scratch: Path) -> Iterator[Path]:
     """Yields a directory with the files of a baseline: its own, or a copy for as long as needed.
+
+    Args:
+        baseline: The model.
+        scratch: Receives the copy; on a cluster all workers see it.
 
     Raises:
         DataError: What was downloaded is not what was pushed.
@@ -89,6 +93,6 @@ def local(baseline: Baseline) -> Iterator[Path]:
         return
     from pipeline.serving import remote
 
-    with tempfile.TemporaryDirectory(prefix="baseline-") as folder:
+    with tempfile.TemporaryDirectory(prefix=".baseline-", dir=scratch) as folder:
         remote.download(baseline.place, baseline.digest, Path(folder))
         yield Path(folder)

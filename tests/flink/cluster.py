@@ -167,18 +167,18 @@ class Cluster:
         """Returns what the job manager knows of each job, the oldest first."""
         return sorted(self.ask("/jobs/overview")["jobs"], key=lambda job: job["start-time"])
 
-    def restarts(self, job: str) -> int:
-        """Returns how often a job was started again."""
-        found = self.ask(f"/jobs/{job}/metrics?get=numRestarts")
-        return int(found[0]["value"]) if found else 0
-
-    def ask(self, path: str) -> Any:
+    def ask(self, path: str, method: str = "GET") -> Any:
         """Returns the answer of the job manager's REST server; an empty one while there is none."""
+        request = urllib.request.Request(f"http://{self.master}{path}", method=method)
         try:
-            with urllib.request.urlopen(f"http://{self.master}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=10) as answer:
                 return json.load(answer)
         except OSError:
             return {}
+
+    def cancel(self, job: str) -> None:
+        """Cancels a job."""
+        self.ask(f"/jobs/{job}?mode=cancel", "PATCH")
 
     def log(self, name: str) -> str:
         """Returns what a process of the cluster has printed."""

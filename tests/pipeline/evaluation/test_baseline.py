@@ -68,7 +68,7 @@ def test_its_files_are_at_hand_wherever_it_is(destination, model, tmp_path):
     base, pushing = destination
     pushing.push(model("a"), base)
     known = baseline.find(base, "another")
-    with baseline.local(known) as folder:
+    with baseline.local(known, tmp_path) as folder:
         assert versions.digest(folder) == known.digest == versions.digest(model("a"))
     assert folder.exists() == (pushing is push)
 
@@ -77,7 +77,10 @@ def test_what_was_altered_on_an_object_store_is_not_compared_with(store, model):
     remote.push(model("a"), URI)
     store.objects[f"{URI}/1/saved_model.pb"] = b"another graph"
     known = baseline.find(URI, "another")
-    with pytest.raises(DataError, match="its files have the digest"), baseline.local(known):
+    with (
+        pytest.raises(DataError, match="its files have the digest"),
+        baseline.local(known, tmp_path),
+    ):
         pass
 
 
@@ -85,7 +88,7 @@ def test_an_object_that_stands_for_a_folder_is_no_file_of_the_model(store, model
     remote.push(model("a"), URI)
     store.objects[f"{URI}/1/"] = store.objects[f"{URI}/1/variables/"] = b""
     known = baseline.find(URI, "another")
-    with baseline.local(known) as folder:
+    with baseline.local(known, tmp_path) as folder:
         assert versions.digest(folder) == versions.digest(model("a"))
 
 
@@ -93,7 +96,10 @@ def test_an_object_store_that_fails_is_named_with_what_to_do(store, model):
     remote.push(model("a"), URI)
     known = baseline.find(URI, "another")
     store.left = 1
-    with pytest.raises(PipelineError, match=r"/1: .*the network is gone"), baseline.local(known):
+    with (
+        pytest.raises(PipelineError, match=r"/1: .*the network is gone"),
+        baseline.local(known, tmp_path),
+    ):
         pass
 
 
