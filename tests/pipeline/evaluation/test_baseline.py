@@ -73,7 +73,7 @@ def test_its_files_are_at_hand_wherever_it_is(destination, model, tmp_path):
     assert folder.exists() == (pushing is push)
 
 
-def test_what_was_altered_on_an_object_store_is_not_compared_with(store, model):
+def test_what_was_altered_on_an_object_store_is_not_compared_with(store, model, tmp_path):
     remote.push(model("a"), URI)
     store.objects[f"{URI}/1/saved_model.pb"] = b"another graph"
     known = baseline.find(URI, "another")
@@ -84,7 +84,7 @@ def test_what_was_altered_on_an_object_store_is_not_compared_with(store, model):
         pass
 
 
-def test_an_object_that_stands_for_a_folder_is_no_file_of_the_model(store, model):
+def test_an_object_that_stands_for_a_folder_is_no_file_of_the_model(store, model, tmp_path):
     remote.push(model("a"), URI)
     store.objects[f"{URI}/1/"] = store.objects[f"{URI}/1/variables/"] = b""
     known = baseline.find(URI, "another")
@@ -92,7 +92,7 @@ def test_an_object_that_stands_for_a_folder_is_no_file_of_the_model(store, model
         assert versions.digest(folder) == versions.digest(model("a"))
 
 
-def test_an_object_store_that_fails_is_named_with_what_to_do(store, model):
+def test_an_object_store_that_fails_is_named_with_what_to_do(store, model, tmp_path):
     remote.push(model("a"), URI)
     known = baseline.find(URI, "another")
     store.left = 1
