@@ -1,4 +1,4 @@
-# Two commands: `make run` and `make test`. Each makes .venv first, once.
+# Three commands: `make run`, `make test`, `make test-flink`. Each makes .venv first, once.
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,14 +18,19 @@ define install
 	@touch $(2)
 endef
 
-.PHONY: run test soak lint format clean
+.PHONY: run test test-flink soak lint format clean
 
 run: $(RUN_READY)
 	@$(BIN)/python -m pipeline run $(ARGS)
 
 test: $(TEST_READY)
-	$(BIN)/python -m pytest $(PARALLEL) -m "not exhaustive" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not exhaustive and not flink" $(ARGS)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) -m "not exhaustive" tests/keras_resnet $(ARGS)
+
+# The Beam parts on a Flink cluster of their own, on this machine: needs Java 17 and Maven, which fetches
+# Beam's job server (300 MB with Flink, once, into ~/.cache/keras_resnet).
+test-flink: $(TEST_READY)
+	KERAS_RESNET_FLINK=1 $(BIN)/python -m pytest -m flink tests/flink $(ARGS)
 
 # The long counts of the fault tests, and every member of the family at full size; run before a
 # change that they guard is called done.

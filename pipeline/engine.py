@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import Field, StrictBool, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from pipeline.parameters import NonEmpty, parameters
 
@@ -27,7 +27,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 # Set by what else is configured.
 _OWN = {"runner": "beam.runner", "job_name": "name", "direct_num_workers": "workers"}
 
-Value = StrictBool | StrictInt | float | str | list[str]
+# Text stays text: a number that became another would not be what Beam was to be told.
+Value = StrictBool | StrictInt | StrictFloat | str | list[str]
 
 
 @parameters

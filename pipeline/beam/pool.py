@@ -108,7 +108,11 @@ def serve(host: str, port: int, say: Callable[[str], None], over: threading.Even
     """
     pool = Pool(say)
     # A task manager asks whether this is alive while no worker is wanted.
-    options = [("grpc.http2.max_pings_without_data", 0), ("grpc.http2.max_ping_strikes", 0)]
+    options = [
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.so_reuseport", 0),  # a second pool is told that the port is taken
+    ]
     server = grpc.server(ThreadPoolExecutor(_THREADS), options=options)
     services.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
     try:

@@ -14,13 +14,15 @@ def register(app: typer.Typer) -> None:
 
 
 def worker_pool(
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 for any free one.")] = 50000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for any free one.")
+    ] = 50000,
     host: Annotated[
         str, typer.Option(help="The address to listen on; whoever reaches it starts processes.")
     ] = "localhost",
 ) -> None:
     """Start Python workers for a cluster, as Beam's environment_type EXTERNAL asks for them."""
-    from pipeline.beam import pool
+    from pipeline import quiet
 
     over = threading.Event()
 
@@ -28,4 +30,9 @@ def worker_pool(
         over.set()
 
     signal.signal(signal.SIGTERM, end)
-    pool.serve(host, port, lambda line: print(line, flush=True), over)
+    # What its workers say comes through the same filter.
+    with quiet.filtered_stderr():
+        quiet.tensorflow()
+        from pipeline.beam import pool
+
+        pool.serve(host, port, lambda line: print(line, flush=True), over)

@@ -55,7 +55,7 @@ _CONFIGURATION = {
     "taskmanager.memory.jvm-overhead.min": "192mb",
     "taskmanager.memory.jvm-overhead.max": "192mb",
     "restart-strategy.type": "fixed-delay",
-    "restart-strategy.fixed-delay.attempts": 5,
+    "restart-strategy.fixed-delay.attempts": 2,
     "restart-strategy.fixed-delay.delay": "1 s",
     # A task manager that was killed is missed soon.
     "heartbeat.interval": 1000,

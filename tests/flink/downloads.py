@@ -106,8 +106,7 @@ def _fetch_job_server(wanted: Distribution) -> None:
             f"-DoutputDirectory={wanted.folder}",
         )
         return
-    work = wanted.folder / "work"
-    work.mkdir(exist_ok=True)
+    work = _empty(wanted.folder / "work")
     shutil.copy(_POM, work)
     _maven(
         *("-f", str(work / _POM.name), f"-Dflink={wanted.minor}", f"-Dbeam={wanted.beam}"),
@@ -123,18 +122,22 @@ def _maven(*arguments: str) -> None:
 
 def _fetch_flink(wanted: Distribution) -> None:
     """Takes Flink's archives from its package on PyPI, which has them without its scripts."""
-    work = wanted.folder / "work"
-    work.mkdir(parents=True, exist_ok=True)
+    work = _empty(wanted.folder / "work")
     name = f"apache-flink-libraries=={wanted.flink}"
     options = ("--quiet", "--no-deps", "--disable-pip-version-check", "--dest", str(work))
     _run([sys.executable, "-m", "pip", "download", *options, name])
     (package,) = work.iterdir()
-    new = wanted.folder / "lib.new"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
+    new = _empty(wanted.folder / "lib.new")
     _unpack(package, new)
     shutil.rmtree(work)
     new.replace(wanted.folder / "lib")
+
+
+def _empty(folder: Path) -> Path:
+    """Returns a folder, without what a call that was stopped left there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _unpack(package: Path, folder: Path) -> None:

@@ -15,7 +15,7 @@ from tests.flink import cluster as clusters
 from tests.flink.jobs import Jobs, content, engine
 from tests.pipeline import builders
 
-_READ_AGAIN = 6
+_READ_AGAIN = 4
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_task_manager_that_is_killed_costs_time_and_nothing_else(
         # Where pods come back by themselves, one that was killed is replaced.
         replacement = threading.Timer(0, lambda: (killer.join(), cluster.add_task_manager()))
         replacement.start()
-        examples = jobs.ingest(long_list, Context("killed", progress, engine=chosen))
+        examples = jobs.ingest(long_list, Context("jobs", progress, engine=chosen))
     finally:
         reached.set()
         replacement.join()
@@ -66,7 +66,13 @@ def test_a_task_manager_that_is_killed_costs_time_and_nothing_else(
     cluster.wait_for_slots(4)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 75, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_who_stops_a_run_stops_its_job_on_the_cluster(cluster, long_list, tmp_path, number, code):
     driver = start(cluster, long_list, tmp_path)
     job = running_job(cluster, driver)
@@ -77,6 +83,7 @@ def test_who_stops_a_run_stops_its_job_on_the_cluster(cluster, long_list, tmp_pa
     assert not list(tmp_path.glob("runs/*/ExampleGen/examples/*"))
 
 
+@pytest.mark.exhaustive
 def test_the_job_server_ends_with_a_driver_that_is_killed(cluster, long_list, tmp_path):
     own = {"job_endpoint": "", "flink_job_server_jar": str(cluster.distribution.jar)}
     driver = start(cluster, long_list, tmp_path, **own)
@@ -113,6 +120,7 @@ def test_a_job_server_of_another_version_of_flink_is_refused_before_it_is_fetche
         Jobs(tmp_path, chosen).ingest("digits")
 
 
+@pytest.mark.exhaustive
 def test_a_pool_of_workers_that_is_not_there_ends_the_job(cluster, tmp_path):
     chosen = engine(cluster, 1, environment_config=f"localhost:{clusters.free_port()}")
     with pytest.raises(PipelineError, match=r"UNAVAILABLE|refused"):
