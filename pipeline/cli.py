@@ -131,9 +131,14 @@ def launch_(
 @app.command()
 def data_report(
     name: Annotated[str, typer.Argument(help="A run, such as 'photos'.")] = "digits",
-    root: Annotated[Path, typer.Option(help="Where artifacts are kept.")] = Path("runs"),
+    root: options.ArtifactRoot = Path("runs"),
     output: Annotated[
-        Path | None, typer.Option(help="The page; by default ROOT/NAME/data-report.html.")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            parser=options.local,
+            help="The page; by default ROOT/NAME/data-report.html.",
+        ),
     ] = None,
 ) -> None:
     """Draw the data of a run on one page: what was refused and why, classes, distributions."""
@@ -147,7 +152,7 @@ def tensorboard(
     name: Annotated[
         str | None, typer.Argument(help="A run, such as 'digits'; by default all of them.")
     ] = None,
-    root: Annotated[Path, typer.Option(help="Where artifacts are kept.")] = Path("runs"),
+    root: options.ArtifactRoot = Path("runs"),
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 6006,
 ) -> None:
     """Show runs in TensorBoard, also while they go on."""
@@ -165,7 +170,12 @@ def tensorboard(
 @app.command()
 def predict(
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            parser=options.local,
+            help="Image files, or folders of them; `infer` also reads URIs.",
+        ),
     ],
     model: Annotated[
         str | None,
@@ -219,7 +229,7 @@ def predict(
             stack.enter_context(quiet.filtered_stderr())
             quiet.tensorflow()
         if server is None:
-            path = Path("saved_models/digits" if model is None else model)
+            path = options.local("saved_models/digits" if model is None else model)
             answers = prediction.locally(files, path, top)
         else:
             from pipeline.serving import Client

@@ -24,7 +24,7 @@ from pipeline.components.trainer import Parameters as TrainerParameters
 from pipeline.engine import Engine
 from pipeline.errors import UsageError, UsageErrors
 from pipeline.orchestration import beside, custom
-from pipeline.parameters import NonNegative, Positive, parameters
+from pipeline.parameters import LocalPath, NonNegative, Positive, parameters
 from pipeline.tuning import feasibility
 from pipeline.tuning.parameters import Search
 
@@ -67,7 +67,7 @@ class RunConfig:
     """
 
     name: Name
-    root: Path = Path("runs")
+    root: LocalPath = Path("runs")
     workers: Positive = 1
     beam: Engine = Field(default_factory=Engine)
     max_parallel: Positive | None = None

@@ -1,10 +1,14 @@
 """How the parameters of components are declared: frozen, typed, and closed to unknown names."""
 
 from collections.abc import Callable
-from typing import Annotated, TypeVar, dataclass_transform
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as _dataclass
+
+from pipeline.errors import UsageError
+from pipeline.sources import uris
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -12,6 +16,18 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 
 T = TypeVar("T")
+
+
+def _local(value: Any) -> Any:
+    if isinstance(value, str | Path):
+        try:
+            return uris.require_local(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+    return value
+
+
+LocalPath = Annotated[Path, BeforeValidator(_local)]
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

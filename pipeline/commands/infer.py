@@ -39,10 +39,20 @@ def infer(
         ),
     ],
     output: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the shards go: new, empty, or begun before.")
+        Path,
+        typer.Option(
+            metavar="DIR",
+            parser=options.local,
+            help="Where the shards go: new, empty, or begun before.",
+        ),
     ],
     model: Annotated[
-        Path, typer.Option(help="A model of saved_models/, one version of it, or one of a run.")
+        Path,
+        typer.Option(
+            metavar="PATH",
+            parser=options.local,
+            help="A model of saved_models/, one version of it, or one of a run.",
+        ),
     ] = Path("saved_models/digits"),
     format_: Annotated[
         _Format, typer.Option("--format", help="Lines of JSON, or records of TF Serving's log.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline import files, telling
+from pipeline.commands import options
 
 if TYPE_CHECKING:
     from pipeline.orchestration.lineage import Lineage, Origin
@@ -30,7 +31,7 @@ def lineage(
             "runs/digits/Trainer/model/5.",
         ),
     ],
-    root: Annotated[Path, typer.Option(help="Where artifacts are kept.")] = Path("runs"),
+    root: options.ArtifactRoot = Path("runs"),
     images: Annotated[
         bool, typer.Option("--images", help="Print split, class and name of each image instead.")
     ] = False,
@@ -55,7 +56,7 @@ def gc(
     name: Annotated[
         str | None, typer.Argument(help="A pipeline, such as 'digits'; by default all of them.")
     ] = None,
-    root: Annotated[Path, typer.Option(help="Where artifacts are kept.")] = Path("runs"),
+    root: options.ArtifactRoot = Path("runs"),
     keep_runs: Annotated[
         int, typer.Option(metavar="N", min=0, help="Keep what the newest N runs of each used.")
     ] = 10,

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from pipeline.config import RunConfig
     from pipeline.engine import Engine
 
+
+def local(text: str) -> Path:
+    """Returns a path of this machine; raises UsageError for a URI."""
+    from pipeline.sources import uris
+
+    return uris.require_local(text)
+
+
+# Of the commands that look at runs, or that write a page.
+ArtifactRoot = Annotated[
+    Path, typer.Option(metavar="PATH", parser=local, help="Where artifacts are kept.")
+]
 Config = Annotated[
     str | None,
     typer.Argument(
@@ -39,7 +51,10 @@ Name = Annotated[
     str | None,
     typer.Option(help="Name of the pipeline and its model; with --data that of the folder."),
 ]
-Root = Annotated[Path | None, typer.Option(help="Where artifacts are kept; sets root.")]
+Root = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", parser=local, help="Where artifacts are kept; sets root."),
+]
 Destination = Annotated[
     str | None, typer.Option(help="Where models are pushed to; sets pusher.destination.")
 ]

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.commands import options
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command to `app`."""
@@ -21,10 +23,14 @@ def report(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The pipeline, such as 'photos'.")] = None,
-    root: Annotated[Path, typer.Option(help="Where artifacts are kept.")] = Path("runs"),
+    root: options.ArtifactRoot = Path("runs"),
     output: Annotated[
         Path | None,
-        typer.Option(help="The page to write; by default ROOT/NAME/reports/RUN.html."),
+        typer.Option(
+            metavar="PATH",
+            parser=options.local,
+            help="The page to write; by default ROOT/NAME/reports/RUN.html.",
+        ),
     ] = None,
 ) -> None:
     """Draw a run on one page: its graph, data, training, evaluation and model card."""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pipeline.orchestration.history import Execution, Run, Step
     from pipeline.orchestration.store import Store
 
-_Root = Annotated[Path, typer.Option(help="Where artifacts are kept.")]
 _Said = Annotated[
     str,
     typer.Argument(
@@ -69,7 +68,7 @@ def runs(
     name: Annotated[
         str | None, typer.Argument(help="A pipeline, such as 'digits'; by default all of them.")
     ] = None,
-    root: _Root = Path("runs"),
+    root: options.ArtifactRoot = Path("runs"),
     last: Annotated[int, typer.Option(metavar="N", min=1, help="Show the newest N alone.")] = 20,
     json_: _Json = False,
 ) -> None:
@@ -98,7 +97,7 @@ def show(
             help="A run, such as digits/12, or an artifact, such as runs/digits/Trainer/model/5.",
         ),
     ],
-    root: _Root = Path("runs"),
+    root: options.ArtifactRoot = Path("runs"),
     config: Annotated[
         bool, typer.Option("--config", help="Print the run's whole configuration, as YAML.")
     ] = False,
@@ -123,7 +122,9 @@ def show(
         print("\n".join(_of_run(run)))
 
 
-def diff(old: _Said, new: _Said, root: _Root = Path("runs"), json_: _Json = False) -> None:
+def diff(
+    old: _Said, new: _Said, root: options.ArtifactRoot = Path("runs"), json_: _Json = False
+) -> None:
     """Say what differs between two runs: configuration, code, libraries, data, metrics."""
     from pipeline.orchestration import difference, lookup
 

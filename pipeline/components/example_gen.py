@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -10,7 +9,7 @@ from pydantic import Field, model_validator
 from pipeline import files, sources
 from pipeline.errors import DataError, UsageError
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
-from pipeline.parameters import Fraction, NonEmpty, NonNegative, Positive, parameters
+from pipeline.parameters import Fraction, LocalPath, NonEmpty, NonNegative, Positive, parameters
 from pipeline.records import images
 
 if TYPE_CHECKING:
@@ -58,8 +57,8 @@ class Parameters:
 
     source: NonEmpty = sources.DIGITS
     span: NonNegative | None = None
-    tfds_manual_dir: Path | None = None
-    tfds_data_dir: Path | None = None
+    tfds_manual_dir: LocalPath | None = None
+    tfds_data_dir: LocalPath | None = None
     splits: dict[NonEmpty, Annotated[float, Field(gt=0.0, le=1.0)]] = Field(
         default_factory=lambda: {"train": 0.8, "eval": 0.1, "test": 0.1}
     )

@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from pipeline import files
 from pipeline.errors import DataError
 from pipeline.orchestration.artifact import Artifact, Context, Outcome
-from pipeline.parameters import parameters
+from pipeline.parameters import LocalPath, parameters
 from pipeline.records import examples, images, protos
 
 OUTPUTS = {"schema": "Schema"}
@@ -38,7 +38,7 @@ class Parameters:
             whenever the data have changed.
     """
 
-    file: Path | None = None
+    file: LocalPath | None = None
 
 
 def check(parameters: Parameters) -> None:

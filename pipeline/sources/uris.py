@@ -23,6 +23,8 @@ from pipeline.sources.base import MAX_BYTES
 T = TypeVar("T")
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+# Of a URI that was taken for a path there is one slash left.
+_URI_AS_PATH = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
 # The extra of Beam for each scheme, and the library that it brings.
 _EXTRAS = {
     "gs": ("gcp", "google.cloud.storage"),
@@ -51,6 +53,24 @@ def local(path: str) -> str:
     if not mark or scheme.lower() != "file" or host not in ("", "localhost"):
         return path
     return "/" + urllib.parse.unquote(below, errors="surrogateescape")
+
+
+def require_local(path: str | Path) -> Path:
+    """Returns `path`, which is one of this machine or of a file system that is mounted here.
+
+    Raises:
+        UsageError: It is a URI of an object store.
+    """
+    found = _URI_AS_PATH.fullmatch(str(path))
+    if found is None:
+        return Path(path)
+    if found["scheme"] == "file":
+        return Path(local(f"file:///{found['rest']}"))
+    raise UsageError(
+        f"{found['scheme']}://{found['rest']}: is no path of this machine, and here nothing else "
+        "will do; URIs are taken for the images to read and for pusher.destination, other files "
+        "belong on a disk or on a file system that is mounted, such as NFS"
+    )
 
 
 def has_system(scheme: str) -> bool:

@@ -80,6 +80,20 @@ def test_help_loads_nothing_heavy(arguments):
         (["predict", "missing.png"], "image 'missing.png': no such file"),
         (["predict", "here.txt", "--model", "no"], "model 'no': no such directory"),
         (["predict", "here.txt", "--top", "0"], "--top 0: expected at least 1"),
+        (["run", "--root", "gs://b/runs"], "gs://b/runs: is no path of this machine"),
+        (["run", "--set", "schema_gen.file=s3://b/x"], "s3://b/x: is no path of this machine"),
+        (["infer", ".", "--output", "s3://b/o"], "s3://b/o: is no path of this machine"),
+        (["infer", ".", "--output", "o", "--model", "gs://b/m"], "gs://b/m: is no path of"),
+        (["predict", "gs://b/x.png"], "gs://b/x.png: is no path of this machine"),
+        (["predict", "here.txt", "--model", "gs://b/m"], "gs://b/m: is no path of this machine"),
+        (["run", "--runner", "DaskRunner"], "beam.runner: beam: runner 'DaskRunner': it drops"),
+        (["run", "--runner", "FlinkRunner", "--beam-option", "environment_type=X"], "Python wor"),
+        (["run", "--beam-option", "parallelism=2"], "FnApiRunner takes none, found parallelism"),
+        (
+            ["infer", ".", "--output", "o", "--runner", "Flink"],
+            "--runner, --beam-option: runner 'F",
+        ),
+        (["worker-pool", "--port", "70000"], "'--port'"),
     ],
 )
 def test_wrong_use_is_one_clear_line_and_leaves_nothing(tmp_path, arguments, message):

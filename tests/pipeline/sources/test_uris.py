@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -160,3 +161,26 @@ def test_what_lies_here_is_read_without_beam_tfds_and_tensorflow(tmp_path):
     )
     data = ["digits", *(str(tmp_path / name) for name in ("photos", "m.csv", "a.tfrecord"))]
     subprocess.run([sys.executable, "-c", script, *data], check=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("runs", "runs"),
+        ("/mnt/a: b/runs", "/mnt/a: b/runs"),
+        ("C:/runs", "C:/runs"),
+        ("a:b", "a:b"),
+        ("file:///mnt/some%20runs", "/mnt/some runs"),
+        (Path("runs/x"), "runs/x"),
+    ],
+)
+def test_what_has_to_be_on_this_machine_may_be(given, path):
+    assert uris.require_local(given) == Path(path)
+
+
+# Who made a path of it has taken one of the slashes away.
+@pytest.mark.parametrize("given", ["gs://b/runs", Path("gs://b/runs"), "hdfs://b", "s3:///x"])
+def test_what_has_to_be_on_this_machine_is_no_uri(given):
+    scheme = str(given).partition(":")[0]
+    with pytest.raises(UsageError, match=rf"^{scheme}://.*: is no path of this machine.*NFS"):
+        uris.require_local(given)
