@@ -176,6 +176,11 @@ class Cluster:
         except OSError:
             return {}
 
+    def bytes_between_stages(self, job: str) -> int:
+        """Returns how many bytes the stages of a job have sent to each other."""
+        stages = self.ask(f"/jobs/{job}")["vertices"]
+        return sum(stage["metrics"]["write-bytes"] for stage in stages)
+
     def cancel(self, job: str) -> None:
         """Cancels a job."""
         self.ask(f"/jobs/{job}?mode=cancel", "PATCH")

@@ -66,6 +66,9 @@ def test_all_four_components_write_the_same_bytes_on_four_slots(
 @pytest.mark.parametrize("slots", [1, 2])
 def test_examples_do_not_depend_on_the_number_of_slots(cluster, photos, here, tmp_path, slots):
     assert content(Jobs(tmp_path, engine(cluster, slots)).ingest(photos)) == here["examples"]
+    # And the images themselves are not sent from one stage to the next.
+    images = sum(path.stat().st_size for path in photos.rglob("*.jpg"))
+    assert 0 < cluster.bytes_between_stages(cluster.jobs()[-1]["jid"]) < images / 5
 
 
 @pytest.mark.exhaustive

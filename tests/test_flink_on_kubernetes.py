@@ -1,0 +1,105 @@
+"""The cluster of docs/deploy/flink.yaml fits the commands, the options and the files of this version."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.commands import options
+from pipeline.engine import Engine
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "docs" / "deploy"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The objects by kind and name."""
+    found = yaml.safe_load_all((DEPLOY / "flink.yaml").read_text())
+    return {(each["kind"], each["metadata"]["name"]): each for each in found}
+
+
+def pod(workload):
+    return workload["spec"]["template"]["spec"]
+
+
+def container(workload, name):
+    own = pod(workload)
+    every = [*own["containers"], *own.get("initContainers", [])]
+    return next(each for each in every if each["name"] == name)
+
+
+@pytest.fixture(scope="module")
+def run(cluster):
+    return container(cluster["Job", "ingest"], "run")
+
+
+@pytest.fixture(scope="module")
+def engine(run):
+    """What the Job tells Beam."""
+    said = dict(argument[2:].split("=", 1) for argument in run["args"][1:])
+    given = [
+        argument.removeprefix("--beam-option=")
+        for argument in run["args"]
+        if argument.startswith("--beam-option=")
+    ]
+    return Engine(runner=said["runner"], options=options.beam_options(given))
+
+
+def test_the_run_and_the_workers_are_of_one_image_and_see_the_same_files(cluster, run):
+    workers = container(cluster["Deployment", "flink-task-manager"], "workers")
+    assert workers["image"] == run["image"]
+    assert workers["volumeMounts"] == run["volumeMounts"]
+    # Where the image works.
+    assert f"WORKDIR {run['volumeMounts'][0]['mountPath']}\n" in (ROOT / "Dockerfile").read_text()
+    claims = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+    claim = next(each for each in claims if each["kind"] == "PersistentVolumeClaim")
+    for workload in (cluster["Deployment", "flink-task-manager"], cluster["Job", "ingest"]):
+        volume = next(each for each in pod(workload)["volumes"] if each["name"] == "files")
+        assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_beam_takes_the_options_of_the_run(engine):
+    found = PipelineOptions(flags=engine.flags, runner=engine.runner).get_all_options()
+    assert found["parallelism"] == 32
+    assert found["environment_type"] == "EXTERNAL"
+
+
+def test_workers_are_asked_for_where_they_listen(cluster, engine):
+    workers = container(cluster["Deployment", "flink-task-manager"], "workers")
+    command, option, port = workers["args"]
+    assert (command, option) == ("worker-pool", "--port")
+    assert engine.options["environment_config"] == f"localhost:{port}"
+
+
+def test_the_cluster_is_found_by_the_name_of_its_service(cluster, engine):
+    service = cluster["Service", "flink"]
+    labels = cluster["Deployment", "flink-job-manager"]["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"] == labels
+    ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
+    assert engine.master == f"flink:{ports['rest']}"
+    configuration = yaml.safe_load(cluster["ConfigMap", "flink"]["data"]["config.yaml"])
+    assert configuration["jobmanager.rpc.address"] == "flink"
+    server = container(cluster["Job", "ingest"], "job-server")
+    assert f"--flink-master={engine.master}" in server["args"]
+
+
+def test_there_are_as_many_slots_and_workers_as_the_run_asks_for(cluster, engine):
+    managers = cluster["Deployment", "flink-task-manager"]
+    configuration = yaml.safe_load(cluster["ConfigMap", "flink"]["data"]["config.yaml"])
+    slots = configuration["taskmanager.numberOfTaskSlots"]
+    assert int(engine.options["parallelism"]) == managers["spec"]["replicas"] * slots
+    assert int(engine.options["sdk_worker_parallelism"]) == slots
+    assert container(managers, "workers")["resources"]["requests"]["cpu"] == str(slots)
+
+
+def test_flink_and_the_job_server_are_of_one_version(cluster):
+    version = container(cluster["Deployment", "flink-job-manager"], "job-manager")["image"]
+    assert (
+        container(cluster["Deployment", "flink-task-manager"], "task-manager")["image"] == version
+    )
+    minor = version.partition(":")[2]
+    server = container(cluster["Job", "ingest"], "job-server")["image"]
+    assert server.startswith(f"apache/beam_flink{minor}_job_server:")
