@@ -19,7 +19,7 @@ from rich.text import Text
 from pipeline import files, machine, quiet
 from pipeline.components import trainer
 from pipeline.config import RunConfig
-from pipeline.errors import UsageError
+from pipeline.errors import PipelineError, UsageError
 
 DISTRIBUTION = "keras-resnet-pipeline"
 # Another project, whose import name is that of the library here.
@@ -104,6 +104,7 @@ def examine(config: RunConfig) -> Report:
     report.found["versions"] = _versions(report.problems)
     report.found["directories"] = _directories(config, report.problems)
     report.found["programs"] = _programs()
+    report.found["beam"] = _beam(config, report.problems)
     report.found["environment"] = _environment(os.environ, config, report.problems)
     quiet.tensorflow()
     if not any(problem.fatal for problem in report.problems):
@@ -234,6 +235,19 @@ def _programs() -> dict[str, Any]:
     found: dict[str, Any] = {name: shutil.which(name) for name in _PROGRAMS}
     if found["docker"] and not machine.docker_answers():
         found["docker"] += ", but no daemon answers"
+    return found
+
+
+def _beam(config: RunConfig, problems: list[Problem]) -> dict[str, Any]:
+    found = {"runner": config.beam.runner, **config.beam.options}
+    if not config.beam.is_local:
+        from pipeline.beam import cluster
+
+        try:
+            cluster.check(config.beam)
+        except PipelineError as error:
+            advice = "mend that, or leave `beam` out of the configuration to compute here"
+            problems.append(Problem(str(error), advice, fatal=True))
     return found
 
 

@@ -44,14 +44,41 @@ def options(chosen: Engine, name: str) -> Iterator[PipelineOptions]:
     found = _parsed(chosen)
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     found.view_as(GoogleCloudOptions).job_name = f"{plain}-{uuid.uuid4().hex[:8]}"
+    make = _needed(chosen, found)
+    with contextlib.ExitStack() as stack:
+        if make:
+            # Beam's own handling of it takes over Ctrl-C, which only the main thread may.
+            endpoint = stack.enter_context(_started(make, found))
+            found.view_as(PortableOptions).job_endpoint = endpoint
+        yield found
+
+
+def check(chosen: Engine) -> None:
+    """Looks whether a job could begin, and begins none.
+
+    Raises:
+        UsageError: An option has a value that Beam does not take.
+        PipelineError: There is no Java or no cluster.
+    """
+    if not chosen.is_local:
+        _needed(chosen, _parsed(chosen))
+
+
+def _needed(chosen: Engine, found: PipelineOptions) -> type | None:
+    """Returns the job server to start, or None; raises PipelineError where something is missing."""
     if chosen.runner == engine.FLINK:
         flink.require(found)
-    with contextlib.ExitStack() as stack:
-        portable = found.view_as(PortableOptions)
-        if not portable.job_endpoint and (make := _job_server(chosen, found)):
-            # Beam's own handling of it takes over Ctrl-C, which only the main thread may.
-            portable.job_endpoint = stack.enter_context(_started(make, found))
-        yield found
+    if found.view_as(PortableOptions).job_endpoint:
+        return None
+    make = _job_server(chosen, found)
+    java = found.view_as(JobServerOptions).job_server_java_launcher
+    if make and shutil.which(java) is None:
+        raise PipelineError(
+            f"the job server of Beam needs Java, and there is no {java!r} on PATH; install a Java "
+            "17 runtime, or name a job server that runs elsewhere: "
+            "--beam-option job_endpoint=HOST:PORT"
+        )
+    return make
 
 
 def _parsed(chosen: Engine) -> PipelineOptions:
@@ -88,12 +115,6 @@ def _started(make: type, found: PipelineOptions) -> Iterator[str]:
     """Yields the address of a job server that runs for so long."""
     wanted = found.view_as(JobServerOptions)
     java = wanted.job_server_java_launcher
-    if shutil.which(java) is None:
-        raise PipelineError(
-            f"the job server of Beam needs Java, and there is no {java!r} on PATH; install a Java "
-            "17 runtime, or name a job server that runs elsewhere: "
-            "--beam-option job_endpoint=HOST:PORT"
-        )
     (port,) = subprocess_server.pick_port(wanted.job_port or None)
     own = copy.deepcopy(found)
     own.view_as(JobServerOptions).job_port = port

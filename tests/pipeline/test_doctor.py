@@ -202,6 +202,13 @@ def test_a_processor_and_a_tensorflow_that_cannot_work_are_fatal(examine, monkey
     assert one(report.problems, "has no AVX").fatal
 
 
+def test_a_cluster_that_does_not_answer_is_fatal(examine):
+    options = {"flink_master": "localhost:9", "environment_type": "LOOPBACK"}
+    report = examine(beam={"runner": "FlinkRunner", "options": options})
+    assert report.found["beam"] == {"runner": "FlinkRunner"} | options
+    assert one(report.problems, "flink_master localhost:9: no Flink cluster answers").fatal
+
+
 def test_a_configuration_that_cannot_train_is_fatal(examine):
     report = examine(**{"trainer.model": "resnet5O"})
     assert not report.works

@@ -60,6 +60,8 @@ def test_a_machine_without_java_says_so(chosen, monkeypatch):
         cluster.options(chosen, "digits"),
     ):
         pass
+    with pytest.raises(PipelineError, match="needs Java"):
+        cluster.check(chosen)
 
 
 def test_a_job_server_that_cannot_be_fetched_is_named_with_what_to_do(monkeypatch, tmp_path):
