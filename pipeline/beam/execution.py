@@ -34,12 +34,13 @@ _POLL = 0.5
 _CANCEL_SECONDS = 30.0
 # What Beam adds to the message of every error.
 _WHERE = re.compile(r" \[while running '[^']*'\]|^Pipeline \S+ failed in state \w+: ")
-# The last line of a Python traceback, somewhere in what Java says.
+_TRACEBACK = "Traceback (most recent call last)"
+# The last line of one, somewhere in what Java says.
 _RAISED = re.compile(
     r"^(?:\w+\.)*(?P<type>[A-Z]\w*(?:Error|Stopped|Exception)): (?P<text>.*)$", re.MULTILINE
 )
 # What Java puts around a message, and behind it.
-_JAVA = re.compile(r"^(?:[\w.$]+(?:Exception|Error): )+|\s+at [\w.$/]+\(.*", re.DOTALL)
+_JAVA = re.compile(r"^(?:(?:[\w$]+\.)+[\w$]+(?:Exception|Error): )+|\s+at [\w.$/]+\(.*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -202,21 +203,22 @@ def _silent(*names: str) -> Iterator[None]:
 
 def _said(error: Exception) -> PipelineError:
     """Returns an error of Beam as one of this pipeline, with the words of whoever raised it."""
-    kind, text = type(error), str(error)
-    if not isinstance(error, PipelineError) and (raised := list(_RAISED.finditer(_unquoted(text)))):
+    kind, text = type(error), _WHERE.sub("", _unquoted(str(error)))
+    raised = list(_RAISED.finditer(text)) if _TRACEBACK in text else []
+    if raised and not isinstance(error, PipelineError):
         # An error on a worker, which reached this process as text.
         found = getattr(errors, raised[-1]["type"], None)
-        kind = found if isinstance(found, type) else kind
+        kind = found if isinstance(found, type) else PipelineError
         text = raised[-1]["text"] if found else raised[-1][0]
-    text = " ".join(_WHERE.sub("", _JAVA.sub("", text) or text).split())
+    elif not issubclass(kind, PipelineError):
+        text = f"{kind.__name__}: {_JAVA.sub('', text) or text}"
+    text = " ".join(text.split())
     if f"[Errno {errno.ENOSPC}]" in text:
         return PipelineError(
             f"the disk is full ({text}); until the shards are written, a second copy of the "
             "images is needed; free space, or choose another --root, and run again"
         )
-    if issubclass(kind, PipelineError):
-        return kind(text)
-    return PipelineError(f"{kind.__name__}: {text}")
+    return kind(text) if issubclass(kind, PipelineError) else PipelineError(text)
 
 
 def _unquoted(text: str) -> str:
