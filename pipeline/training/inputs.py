@@ -11,7 +11,14 @@ import tensorflow as tf
 from pipeline.orchestration.artifact import Progress
 from pipeline.training import crops
 from pipeline.training.order import Order
-from pipeline.training.preprocessing import CHANNELS, Preprocessing, decode, resize, to_bytes
+from pipeline.training.preprocessing import (
+    CHANNELS,
+    Preprocessing,
+    decode,
+    resize,
+    scaled,
+    to_bytes,
+)
 from pipeline.training.records import Records
 
 _AUTOTUNE = tf.data.AUTOTUNE
@@ -321,18 +328,17 @@ def _part(
         box: Top, left, height and width, at that scale.
         preprocessing: Gives the target's size and the interpolation.
     """
-    size, method = (preprocessing.height, preprocessing.width), preprocessing.interpolation
 
     def jpeg(ratio: int) -> Callable[[], tf.Tensor]:
         def part() -> tf.Tensor:
             pixels = tf.image.decode_and_crop_jpeg(encoded, box, CHANNELS, ratio=ratio)
-            return tf.image.resize(pixels, size, method, antialias=ratio == _SCALES[-1])
+            return scaled(pixels, preprocessing, antialias=ratio == _SCALES[-1])
 
         return part
 
     def other() -> tf.Tensor:
         top, left, height, width = tf.unstack(box)
         pixels = decode(encoded)[top : top + height, left : left + width]
-        return tf.image.resize(pixels, size, method, antialias=True)
+        return scaled(pixels, preprocessing, antialias=True)
 
-    return to_bytes(tf.switch_case(scale, [*map(jpeg, _SCALES), other]))
+    return to_bytes(tf.switch_case(scale, [*map(jpeg, _SCALES), other]), preprocessing)
