@@ -114,6 +114,7 @@ class Images:
         self._crop_ratio = crop_ratio
         self._seed = seed
         self._quick = bool(crop_area or interpolated)
+        self._ways = _ways(records, preprocessing)
         self._pixels: tf.Tensor | None = None
 
     def __len__(self) -> int:
@@ -249,7 +250,7 @@ class Images:
 
         def finish(encoded, scale, box, *rest) -> Batch:
             if batch_size:
-                image = _part(encoded, scale, box, self._preprocessing)
+                image = _part(encoded, scale, box, self._ways, self._preprocessing)
             else:
                 image = resize(decode(encoded), self._preprocessing)
             return Batch(tf.ensure_shape(image, self._shape), *rest)
@@ -279,7 +280,7 @@ class Images:
         scales = sum((room >= scale).astype(np.int32) for scale in _SCALES[1:])
         jpeg = self._records.jpeg[rows]
         boxes = np.where(jpeg[:, None], boxes // np.array(_SCALES, np.int32)[scales, None], boxes)
-        return np.where(jpeg, scales, len(_SCALES)).astype(np.int32), boxes
+        return np.where(jpeg, scales, len(self._ways) - 1).astype(np.int32), boxes
 
 
 def _plan(
@@ -313,8 +314,21 @@ def _call(
     )
 
 
+def _ways(records: Records, preprocessing: Preprocessing) -> tuple[int | None, ...]:
+    """Returns the scales at which pictures of these sizes may be decoded, and then None where there
+    are other formats than JPEG: each costs a branch, which the others have to pass."""
+    target = preprocessing.height, preprocessing.width
+    room = (records.sizes // target).min(axis=1)[records.jpeg].max(initial=1)
+    scales = tuple(scale for scale in _SCALES if scale <= room or scale == 1)
+    return scales if records.jpeg.all() else (*scales, None)
+
+
 def _part(
-    encoded: tf.Tensor, scale: tf.Tensor, box: tf.Tensor, preprocessing: Preprocessing
+    encoded: tf.Tensor,
+    way: tf.Tensor,
+    box: tf.Tensor,
+    ways: tuple[int | None, ...],
+    preprocessing: Preprocessing,
 ) -> tf.Tensor:
     """Decodes what lies in a box, and brings it to the size that the network expects.
 
@@ -324,8 +338,9 @@ def _part(
 
     Args:
         encoded: The file.
-        scale: Index of the scale to decode a JPEG at; behind the last for other formats.
+        way: Index into `ways` of the scale to decode a JPEG at, or of None for other formats.
         box: Top, left, height and width, at that scale.
+        ways: Those that pictures are decoded in.
         preprocessing: Gives the target's size and the interpolation.
     """
 
@@ -341,4 +356,7 @@ def _part(
         pixels = decode(encoded)[top : top + height, left : left + width]
         return scaled(pixels, preprocessing, antialias=True)
 
-    return to_bytes(tf.switch_case(scale, [*map(jpeg, _SCALES), other]), preprocessing)
+    branches = [other if scale is None else jpeg(scale) for scale in ways]
+    # A choice of one would still be a choice, for which others wait.
+    found = branches[0]() if len(branches) == 1 else tf.switch_case(way, branches)
+    return to_bytes(found, preprocessing)
