@@ -88,7 +88,7 @@ def cpu_seconds() -> float:
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = time.process_time() + ended.ru_utime + ended.ru_stime
     ticks = os.sysconf("SC_CLK_TCK")
-    for process in _descendants():
+    for process in descendants():
         try:
             text = Path(f"/proc/{process}/stat").read_text()
         except OSError:
@@ -110,7 +110,7 @@ def peak_memory() -> int:
     if not own:  # no Linux
         unit = 1 if sys.platform == "darwin" else 1024
         own = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return max(own + sum(_high_water(process) for process in _descendants()), ended)
+    return max(own + sum(_high_water(process) for process in descendants()), ended)
 
 
 def _high_water(process: int | str) -> int:
@@ -122,7 +122,8 @@ def _high_water(process: int | str) -> int:
     return 1024 * int(found[1]) if found else 0
 
 
-def _descendants() -> list[int]:
+def descendants() -> list[int]:
+    """Returns the processes that this one has started, and theirs."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -7,7 +7,7 @@ from benchmarks.plan import Benchmark
 from pipeline.errors import UsageError
 
 # In the order in which they run.
-NAMES = ("start", "training_step", "inference", "gpu", "input_pipeline", "ingest")
+NAMES = ("start", "training_step", "inference", "gpu", "input_pipeline", "ingest", "flink")
 
 
 def load(name: str) -> Benchmark:
