@@ -7,7 +7,21 @@ from benchmarks.plan import Benchmark
 from pipeline.errors import UsageError
 
 # In the order in which they run.
-NAMES = ("start", "training_step", "inference", "gpu", "input_pipeline", "ingest", "flink")
+NAMES = (
+    "start",
+    "training_step",
+    "stochastic_depth",
+    "inference",
+    "gpu",
+    "input_pipeline",
+    "ingest",
+    "serving",
+    "bulk_inference",
+    "tuner_workers",
+    "main_job",
+    "stages",
+    "flink",
+)
 
 
 def load(name: str) -> Benchmark:
