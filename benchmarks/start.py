@@ -33,7 +33,7 @@ def _import() -> Case:
         ),
         show="time",
         rounds=5,
-        seconds=45,
+        seconds=35,
     )
 
 
@@ -44,8 +44,8 @@ def _own_import() -> Case:
         "imports",
         (Side("keras_resnet", _SIDES + "OwnImport", aim=Aim(seconds=0.1)),),
         show="time",
-        rounds=5,
-        seconds=25,
+        rounds=3,
+        seconds=12,
     )
 
 
@@ -59,10 +59,11 @@ def _building() -> list[Case]:
         "networks",
         (ours("keras_resnet152"), peer),
         show="time",
-        seconds=35,
+        rounds=3,
+        seconds=30,
     )
     alone = [
-        Case(f"building {name}", "networks", (ours(of),), show="time", rounds=3, seconds=45)
+        Case(f"building {name}", "networks", (ours(of),), show="time", rounds=2, seconds=35)
         for name, of in _LARGE.items()
     ]
     return [against_peer, *alone]
