@@ -156,11 +156,11 @@ def test_the_cases_of_each_benchmark_are_well_made(name, quick):
         assert ours is None or ours.seconds is not None, "ours has nobody to be compared with"
 
 
-def test_a_whole_run_takes_no_longer_than_a_coffee():
-    """By what the cases say; a GPU's are left out where there is none."""
+def test_a_whole_run_is_short_enough_to_be_run():
+    """By what the cases say; a GPU's are left out."""
     cases = [case for name in table.NAMES for case in table.load(name).cases(False)]
     on_cpu = [case for case in cases if not any(side.gpu for side in case.sides)]
-    assert sum(case.seconds for case in on_cpu) <= 18 * 60
+    assert sum(case.seconds for case in on_cpu) <= 22 * 60
 
 
 INTERRUPTED = """
