@@ -20,8 +20,9 @@ def cases(quick: bool) -> list[Case]:
             f"ResNet-18 at 64 pixels, {images} photographs of 384 by 512",
             "images",
             (Side("BulkInferrer", _SIDES + "Job"), Side("bare loop", _SIDES + "Loop", {}, _LOOP)),
-            rounds=4,
-            seconds=60,
+            rounds=3,
+            together=True,
+            seconds=45,
             prepare=serving.prepared(images, "resnet18", 64),
         )
     ]

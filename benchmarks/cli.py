@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from benchmarks import table
+from benchmarks import page, results, table
 from pipeline.errors import PipelineError, UsageError
 
 # Nothing heavy is imported here or by what is: the sides have processes of their own.
@@ -71,10 +71,9 @@ def run(
         chosen = [table.load(name) for name in dict.fromkeys(names or table.NAMES)]
         found = _measured(chosen, rounds, quick)
     _write(found, json_, chart, report)
+    print("\n".join(page.last_lines(found)))
     if not found["complete"]:
         raise typer.Exit(_INTERRUPTED)
-    from benchmarks import results
-
     if failed := results.failures(found):
         raise PipelineError("\n       ".join(["these sides failed:", *failed]))
 
@@ -83,7 +82,7 @@ def _measured(chosen: list, rounds: int | None, quick: bool) -> dict[str, Any]:
     """Measures, and returns the whole JSON; after Ctrl-C what there is until then."""
     from rich.console import Console
 
-    from benchmarks import facts, harness, results, view
+    from benchmarks import facts, harness, view
     from pipeline import machine
 
     gpus = machine.gpus()
@@ -116,8 +115,6 @@ def _measured(chosen: list, rounds: int | None, quick: bool) -> dict[str, Any]:
 
 def _print_last(found: dict[str, Any]) -> None:
     """Prints the case that was interrupted; the others are above."""
-    from benchmarks import page
-
     last = found["benchmarks"][-1] if found["benchmarks"] else None
     if last is not None and last["cases"]:
         case = last["cases"][-1]
@@ -126,8 +123,6 @@ def _print_last(found: dict[str, Any]) -> None:
 
 
 def _print(found: dict[str, Any]) -> None:
-    from benchmarks import page
-
     for benchmark in found["benchmarks"]:
         for case in benchmark["cases"]:
             print("\n  ".join([f"{benchmark['name']}, {case['name']}", *page.case_lines(case)]))
@@ -142,8 +137,6 @@ def _write(
     if json_ is not None:
         files.write_json(json_, found)
     if report is not None:
-        from benchmarks import page
-
         files.write_text(report, page.markdown(found))
     if chart is not None:
         from benchmarks import drawing
@@ -152,8 +145,6 @@ def _write(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from benchmarks import results
-
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:

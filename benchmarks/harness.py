@@ -5,6 +5,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from benchmarks import environments, results
 from benchmarks.plan import Benchmark, Case, Prepare, Side
 from benchmarks.results import FAILED, UNAVAILABLE, Measured
 from benchmarks.worker import FailedError, Worker
+from pipeline import machine
 
 
 class View(Protocol):
@@ -81,31 +83,39 @@ class Harness:
                 side.status, side.reason = FAILED, f"its data were not made: {error}"
             return
         with contextlib.ExitStack() as running:
+            # What is killed first ends the threads that wait for it.
+            threads = machine.cores().usable if case.together else 1
+            pool = running.enter_context(ThreadPoolExecutor(threads))
             workers = []
             for planned, side, python in here:
-                self.view.progress(f"{side.name} is being made", 0.0)
                 worker = Worker(planned, python, folder, case.patience)
                 running.callback(worker.kill)
-                made = _asked(side, worker.make)
-                if made is not None:
-                    side.making, side.versions = made["seconds"], made["versions"]
-                    workers.append((side, worker))
+                workers.append((side, worker))
+            self.view.progress("the sides are being made", 0.0)
+            list(pool.map(lambda pair: self._begin(*pair, case), workers))
             self._take_turns(case, workers)
             for _, worker in workers:
                 worker.close()
 
+    def _begin(self, side: Measured, worker: Worker, case: Case) -> None:
+        """Has a side made and warmed up."""
+        made = _asked(side, worker, worker.make)
+        if made is not None:
+            side.making, side.versions = made["seconds"], made["versions"]
+            if case.warm_up and not self.quick:
+                _asked(side, worker, worker.turn)
+
     def _take_turns(self, case: Case, workers: list[tuple[Measured, Worker]]) -> None:
-        first = 0 if self.quick or not case.warm_up else -1
         rounds = 1 if self.quick else case.rounds if self.rounds is None else self.rounds
-        total, done = (rounds - first) * len(workers), 0
-        for number in range(first, rounds):
+        total, done = rounds * len(workers), 0
+        for number in range(rounds):
             # Who comes first alternates, so that no side is always the one behind the same other.
             for side, worker in workers if number % 2 == 0 else reversed(workers):
                 if side.status == FAILED:
                     continue
                 self.view.progress(side.name, done / total)
-                turn = _asked(side, worker.turn)
-                if turn is not None and number >= 0:
+                turn = _asked(side, worker, worker.turn)
+                if turn is not None:
                     side.turns.append(turn)
                 done += 1
 
@@ -159,10 +169,16 @@ class _Data:
         return folder
 
 
-def _asked(side: Measured, question: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-    """Returns the answer of a side's worker, or None where it failed, which the side then says."""
+def _asked(
+    side: Measured, worker: Worker, question: Callable[[], dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Returns the answer of a side's worker, or None where it failed, which the side then says.
+
+    What failed is ended, so that it takes no time from the others.
+    """
     try:
         return question()
     except FailedError as error:
         side.status, side.reason = FAILED, str(error)
+        worker.kill()
         return None

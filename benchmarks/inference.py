@@ -17,12 +17,12 @@ def cases(quick: bool) -> list[Case]:
     """Returns the cases."""
     if quick:
         return _case("CIFAR ResNet-20", _cifar("cifar_resnet20", 8, 1), _plain, 40)[:1]
-    large = {"size": 224, "classes": 1000, "batch": 8, "requests": 4}
+    large = {"size": 224, "classes": 1000, "batch": 8, "requests": 2}
     return [
-        *_case("ResNet-50 v1", {"model": "keras_resnet50", **large}, _applications, 60),
-        *_case("ResNet-18", {"model": "resnet18", **large}, _keras_hub, 45),
-        *_case("CIFAR ResNet-20", _cifar("cifar_resnet20", 128, 8), _plain, 35),
-        *_case("WRN-28-10", _cifar("wrn_28_10", 16, 1), _plain, 50),
+        *_case("ResNet-50 v1", {"model": "keras_resnet50", **large}, _applications, 45),
+        *_case("ResNet-18", {"model": "resnet18", **large}, _keras_hub, 22),
+        *_case("CIFAR ResNet-20", _cifar("cifar_resnet20", 128, 4), _plain, 16),
+        *_case("WRN-28-10", _cifar("wrn_28_10", 16, 1), _plain, 22),
     ]
 
 
@@ -33,8 +33,14 @@ def _cifar(model: str, batch: int, requests: int) -> dict:
 def _applications(setting: dict, precision: str) -> list[Side]:
     found = [_peer("keras.applications", "Applications", setting, precision, Aim(_EXPORTED))]
     if precision != FLOAT32:
-        found.append(_peer("keras.applications", "Applications", setting, FLOAT32))
-    return found
+        return [*found, _peer("keras.applications", "Applications", setting, FLOAT32)]
+    arguments = {**setting, "precision": precision}
+    # What folding brings, and what exporting does.
+    return [
+        *found,
+        Side("exported as trained", _SIDES + "AsTrained", arguments),
+        Side("keras_resnet, predict_on_batch", _SIDES + "OursInKeras", arguments),
+    ]
 
 
 def _keras_hub(setting: dict, precision: str) -> list[Side]:
@@ -72,9 +78,9 @@ def _case(name: str, setting: dict, peers, seconds: float) -> Sequence[Case]:
                 (
                     Side("exported", _SIDES + "Exported", arguments),
                     *peers(setting, precision),
-                    Side("exported as trained", _SIDES + "AsTrained", arguments),
-                    Side("keras_resnet, predict_on_batch", _SIDES + "OursInKeras", arguments),
                 ),
+                rounds=4,
+                together=True,
                 seconds=seconds,
             )
         )

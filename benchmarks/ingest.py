@@ -17,7 +17,7 @@ _TWO = Aim(ratio=1 / 0.7)
 # Images a second of CPU time for ten times as many images.
 _MORE = Aim(ratio=0.9, by="cpu")
 # Images of 32 by 32 pixels cost so little that what is left is the work beside the decoding.
-_NUMBERS = (1_000, 10_000)
+_NUMBERS = (500, 5_000)
 
 
 def cases(quick: bool) -> list[Case]:
@@ -32,8 +32,8 @@ def cases(quick: bool) -> list[Case]:
             f"{name}, one process",
             "images",
             (_generator(1), Side("plain loop", _SIDES + "Loop", {}, _LOOP)),
-            rounds=4,
-            seconds=60,
+            rounds=3,
+            seconds=40,
             prepare=prepare,
         )
     ]
@@ -46,8 +46,8 @@ def cases(quick: bool) -> list[Case]:
                 f"{name}, workers",
                 "images",
                 (_generator(most), *fewer),
-                rounds=4,
-                seconds=30 * (1 + len(fewer)),
+                rounds=3,
+                seconds=20 * (1 + len(fewer)),
                 prepare=prepare,
             )
         )
@@ -67,7 +67,7 @@ def _scaling(numbers: tuple[int, int]) -> Case:
         (side(many), side(few, _MORE)),
         rounds=2,
         warm_up=False,
-        seconds=60,
+        seconds=35,
         prepare=_photographs(many, 32, 32),
         note="images of 32 by 32 pixels; the same rate and memory mean that it scales",
     )

@@ -20,7 +20,7 @@ _SIDES = "benchmarks.sides.input_pipeline:"
 
 def cases(quick: bool) -> list[Case]:
     """Returns the cases."""
-    size, seconds, images = (64, 0.3, 48) if quick else (224, 3.0, 600)
+    size, seconds, images = (64, 0.3, 48) if quick else (224, 2.0, 600)
     prepare = Prepare(
         _SIDES + "prepare", {"images": images, "height": 384, "width": 512}, seconds=20
     )
@@ -37,7 +37,7 @@ def cases(quick: bool) -> list[Case]:
             *more,
         )
         return Case(
-            kind, "images", sides, rounds=7, seconds=45 * len(sides), prepare=prepare, note=note
+            kind, "images", sides, rounds=5, seconds=20 * len(sides), prepare=prepare, note=note
         )
 
     return [

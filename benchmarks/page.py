@@ -40,7 +40,7 @@ def case_lines(case: dict[str, Any]) -> list[str]:
 
 def markdown(found: dict[str, Any]) -> str:
     """Returns a page of what was measured; `found` is the whole JSON."""
-    lines = ["# Measured", "", *_about(found)]
+    lines = ["# Measured", "", *_about(found), *_aims(found)]
     for benchmark in found["benchmarks"]:
         lines += ["", f"## {benchmark['name']}", "", benchmark["question"]]
         for case in benchmark["cases"]:
@@ -78,6 +78,35 @@ def _about(found: dict[str, Any]) -> list[str]:
     if not found["complete"]:
         lines.append("Interrupted: what follows was measured until then.")
     return lines
+
+
+def verdicts(found: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Returns each side that has an aim and a verdict on it, behind where it is."""
+    return [
+        (f"{benchmark['name']}, {case['name']}", side)
+        for benchmark in found["benchmarks"]
+        for case in benchmark["cases"]
+        for side in case["sides"]
+        if side["verdict"] is not None
+    ]
+
+
+def last_lines(found: dict[str, Any]) -> list[str]:
+    """Returns how many aims were met, and a line for each that was missed."""
+    told = verdicts(found)
+    if not told:
+        return []
+    missed = [f"  {where}: {_verdict(side)}" for where, side in told if not side["verdict"]["met"]]
+    return [f"{len(told) - len(missed)} of {len(told)} aims met", *missed]
+
+
+def _aims(found: dict[str, Any]) -> list[str]:
+    """Returns a table of all that was aimed at."""
+    told = verdicts(found)
+    if not told:
+        return []
+    lines = ["", "## Aims", "", "| where | aim |", "| --- | --- |"]
+    return lines + [f"| {where} | {_verdict(side)} |" for where, side in told]
 
 
 def _header(case: dict[str, Any]) -> Sequence[str]:

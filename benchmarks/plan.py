@@ -152,6 +152,8 @@ class Case:
         rounds: Turns of every side, in alternating order; one more, the first, is not counted
             unless `warm_up` is false.
         warm_up: Whether there is an uncounted first turn.
+        together: Whether sides are made and warmed up at the same time, on as many cores as there
+            are. Not for what tunes itself by what it then measures, such as cuDNN.
         seconds: About how long the case takes on two cores.
         patience: Seconds after which a side that does not answer has failed.
         prepare: Makes data for all sides.
@@ -164,6 +166,7 @@ class Case:
     show: Literal["rate", "time"] = "rate"
     rounds: int = _ROUNDS
     warm_up: bool = True
+    together: bool = False
     seconds: float = 30.0
     patience: float = 900.0
     prepare: Prepare | None = None

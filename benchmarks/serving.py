@@ -47,8 +47,9 @@ def _case(name: str, batch: int, requests: int, prepare: Prepare) -> Case:
             side("TensorFlow decodes, Keras predicts", "DecodedInPython"),
             side("bare network in Keras, pixels ready", "Bare"),
         ),
-        rounds=4,
-        seconds=50,
+        rounds=3,
+        together=True,
+        seconds=45,
         prepare=prepare,
         note=f"ResNet-18; 384 by 512 pixels to {size} by {size}; p50 and p99 are of a whole request",
     )

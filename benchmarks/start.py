@@ -32,8 +32,8 @@ def _import() -> Case:
             _python("import keras", ["-c", "import keras"]),
         ),
         show="time",
-        rounds=5,
-        seconds=45,
+        rounds=3,
+        seconds=28,
     )
 
 
@@ -44,8 +44,8 @@ def _own_import() -> Case:
         "imports",
         (Side("keras_resnet", _SIDES + "OwnImport", aim=Aim(seconds=0.1)),),
         show="time",
-        rounds=5,
-        seconds=25,
+        rounds=3,
+        seconds=12,
     )
 
 
@@ -59,10 +59,19 @@ def _building() -> list[Case]:
         "networks",
         (ours("keras_resnet152"), peer),
         show="time",
-        seconds=35,
+        rounds=2,
+        seconds=28,
     )
     alone = [
-        Case(f"building {name}", "networks", (ours(of),), show="time", rounds=3, seconds=45)
+        Case(
+            f"building {name}",
+            "networks",
+            (ours(of),),
+            show="time",
+            rounds=2,
+            warm_up=False,
+            seconds=28,
+        )
         for name, of in _LARGE.items()
     ]
     return [against_peer, *alone]

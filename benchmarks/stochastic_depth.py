@@ -38,8 +38,9 @@ def _case(
         f"training, {depth} layers, batch {batch}, {backend}",
         "images",
         (side("per-batch stochastic depth", _RATE), side(said, other)),
-        rounds=6,
-        seconds=75,
+        rounds=4,
+        together=True,
+        seconds=55,
         note=f"{survive:.3f} of the blocks survive, so that 1/{survive:.3f} = {1 / survive:.2f} times "
         "is the limit",
     )

@@ -22,8 +22,8 @@ def cases(quick: bool) -> list[Case]:
     return [
         *_resnet50(),
         *_resnet18(),
-        *_cifar("cifar_resnet20", batch=128, steps=8, seconds=45),
-        *_cifar("wrn_28_10", batch=16, steps=1, seconds=90),
+        *_cifar("cifar_resnet20", batch=128, steps=4, seconds=24),
+        *_cifar("wrn_28_10", batch=8, steps=1, seconds=32),
     ]
 
 
@@ -36,15 +36,13 @@ def _resnet50() -> list[Case]:
             f"keras.applications, {precision}", _SIDES + "Applications", arguments, Aim(ratio)
         )
 
+    in_fit = Side("keras_resnet, fit", _SIDES + "OursInFit", {**setting, "precision": FLOAT32})
+    others = {
+        FLOAT32: [applications(FLOAT32, 1.0), in_fit],
+        BFLOAT16: [applications(BFLOAT16, 1.0), applications(FLOAT32, 1.35)],
+    }
     return [
-        _case("ResNet-50 v1", setting, FLOAT32, [applications(FLOAT32, 1.0)], 100),
-        _case(
-            "ResNet-50 v1",
-            setting,
-            BFLOAT16,
-            [applications(BFLOAT16, 1.0), applications(FLOAT32, 1.35)],
-            130,
-        ),
+        _case("ResNet-50 v1", setting, precision, peers, 75) for precision, peers in others.items()
     ]
 
 
@@ -62,7 +60,7 @@ def _resnet18() -> list[Case]:
         )
 
     return [
-        _case("ResNet-18", setting, precision, [hub(precision)], 60)
+        _case("ResNet-18", setting, precision, [hub(precision)], 30)
         for precision in (FLOAT32, BFLOAT16)
     ]
 
@@ -90,8 +88,9 @@ def _case(name: str, setting: dict, precision: str, others: Sequence[Side], seco
         (
             Side("keras_resnet, pipeline", _SIDES + "Ours", arguments),
             *others,
-            Side("keras_resnet, fit", _SIDES + "OursInFit", arguments),
         ),
+        rounds=3,
+        together=True,
         seconds=seconds,
     )
 

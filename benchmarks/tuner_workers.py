@@ -16,7 +16,7 @@ _TWO = Aim(ratio=1 / 0.7)
 
 def cases(quick: bool) -> list[Case]:
     """Returns the cases."""
-    trials, epochs = (2, 1) if quick else (6, 4)
+    trials, epochs = (2, 1) if quick else (4, 4)
 
     def side(name: str, workers: int, aim: Aim | None = None) -> Side:
         arguments = {"workers": workers, "trials": trials, "epochs": epochs}
@@ -32,7 +32,7 @@ def cases(quick: bool) -> list[Case]:
             ),
             rounds=1,
             warm_up=False,
-            seconds=100,
+            seconds=70,
             prepare=Prepare(_SIDES + "prepare", seconds=15),
         )
     ]
