@@ -1,130 +1,100 @@
-"""Measures a step of the training loop against `fit` of Keras: same network, batch and precision.
+"""How fast a step of training is on the CPU, beside the networks and the loop of others.
 
-    python -m benchmarks.training_step [--model cifar_resnet20] [--batch 128] [--precision float32]
-
-One device, no telemetry, data in memory; both read from a tf.data pipeline. The two are run in
-turns, and the medians of their CPU and wall seconds per step are compared.
+Every side trains on the same 8-bit pixels in memory with Nesterov momentum, in batches of the same
+size, on TensorFlow. Ours is the network of this package in the pipeline's loop, which normalises
+pixels in the step; the others `fit` networks with the same number of multiplications, on pixels
+that were normalised before.
 """
 
-import argparse
-import os
-import statistics
-import time
+from collections.abc import Sequence
 
-os.environ["KERAS_BACKEND"] = "tensorflow"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from benchmarks.plan import Aim, Benchmark, Case, Environment, Side
 
-import keras
-import numpy as np
-import tensorflow as tf
-
-import keras_resnet
-from pipeline.training import strategy
-from pipeline.training.inputs import Batch
-from pipeline.training.loop import Loop, Objective
-from pipeline.training.preprocessing import Preprocessing
-
-_CLASSES = 10
-_MEAN = _STD = (127.5, 127.5, 127.5)
+FLOAT32, BFLOAT16 = "float32", "mixed_bfloat16"
+KERAS_HUB = Environment("keras_hub", ("keras-hub>=0.32,<0.33",))
+_SIDES = "benchmarks.sides.training_step:"
 
 
-def network(options: argparse.Namespace, activation: str | None) -> keras.Model:
-    """Returns the network that both train."""
-    return keras_resnet.create(
-        options.model,
-        input_shape=(options.size, options.size, 3),
-        classes=_CLASSES,
-        classifier_activation=activation,
-        dtype=options.precision,
-    )
+def cases(quick: bool) -> list[Case]:
+    """Returns the cases."""
+    if quick:
+        return _cifar("cifar_resnet20", batch=8, steps=1, seconds=60)[:1]
+    return [
+        *_resnet50(),
+        *_resnet18(),
+        *_cifar("cifar_resnet20", batch=128, steps=4, seconds=24),
+        *_cifar("wrn_28_10", batch=8, steps=1, seconds=32),
+    ]
 
 
-def optimizer() -> keras.optimizers.Optimizer:
-    """Returns what both train with."""
-    return keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)
+def _resnet50() -> list[Case]:
+    setting = {"model": "keras_resnet50", "size": 224, "classes": 1000, "batch": 16, "steps": 1}
 
-
-class Ours:
-    """Steps of the training loop."""
-
-    def __init__(self, options: argparse.Namespace, images: np.ndarray, labels: np.ndarray):
-        chosen = strategy.make(strategy.ONE_DEVICE)
-        with chosen.scope():
-            model, sgd = network(options, None), optimizer()
-        expected = Preprocessing(height=options.size, width=options.size, mean=_MEAN, std=_STD)
-        self._loop = Loop(chosen, model, sgd, options.batch, Objective(expected))
-        ones = np.ones(len(labels), np.float32)
-        numbers = np.zeros(len(labels), np.int64)
-        data = tf.data.Dataset.from_tensor_slices(Batch(images, labels, ones, numbers, numbers))
-        batches = data.repeat().batch(options.batch, drop_remainder=True).prefetch(2)
-        self._batches = chosen.experimental_distribute_dataset(batches)
-
-    def run(self, steps: int) -> None:
-        """Trains for so many steps."""
-        for _ in self._loop.fit(self._batches, 0, steps, steps, 10):
-            pass
-
-
-class Keras:
-    """Steps of `fit`, which has an epoch of as many steps and no callback."""
-
-    def __init__(self, options: argparse.Namespace, images: np.ndarray, labels: np.ndarray):
-        self._model = network(options, None)
-        self._model.compile(
-            optimizer(),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
+    def applications(precision: str, ratio: float) -> Side:
+        arguments = {**setting, "precision": precision}
+        return Side(
+            f"keras.applications, {precision}", _SIDES + "Applications", arguments, Aim(ratio)
         )
-        scaled = (images.astype(np.float32) - _MEAN[0]) / _STD[0]
-        data = tf.data.Dataset.from_tensor_slices((scaled, labels))
-        self._batches = data.repeat().batch(options.batch, drop_remainder=True).prefetch(2)
 
-    def run(self, steps: int) -> None:
-        """Trains for so many steps."""
-        self._model.fit(self._batches, steps_per_epoch=steps, epochs=1, verbose=0)
+    in_fit = Side("keras_resnet, fit", _SIDES + "OursInFit", {**setting, "precision": FLOAT32})
+    others = {
+        FLOAT32: [applications(FLOAT32, 1.0), in_fit],
+        BFLOAT16: [applications(BFLOAT16, 1.0), applications(FLOAT32, 1.35)],
+    }
+    return [
+        _case("ResNet-50 v1", setting, precision, peers, 75) for precision, peers in others.items()
+    ]
 
 
-def measured(trainer: Ours | Keras, steps: int) -> tuple[float, float]:
-    """Returns CPU and wall milliseconds per step."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    trainer.run(steps)
-    return (
-        1e3 * (time.process_time() - cpu) / steps,
-        1e3 * (time.perf_counter() - wall) / steps,
+def _resnet18() -> list[Case]:
+    setting = {"model": "resnet18", "size": 224, "classes": 1000, "batch": 16, "steps": 1}
+
+    def hub(precision: str) -> Side:
+        return Side(
+            f"KerasHub, {precision}",
+            _SIDES + "KerasHub",
+            {**setting, "precision": precision},
+            Aim(1.0),
+            needs=("keras_hub",),
+            environment=KERAS_HUB,
+        )
+
+    return [
+        _case("ResNet-18", setting, precision, [hub(precision)], 30)
+        for precision in (FLOAT32, BFLOAT16)
+    ]
+
+
+def _cifar(model: str, batch: int, steps: int, seconds: float) -> list[Case]:
+    """Networks that no other Keras package has: the peer is one of Keras' own layers."""
+    setting = {"model": model, "size": 32, "classes": 10, "batch": batch, "steps": steps}
+
+    def plain(precision: str) -> Side:
+        arguments = {**setting, "precision": precision}
+        return Side(f"plain Keras, {precision}", _SIDES + "PlainKeras", arguments, Aim(1.0))
+
+    names = {"cifar_resnet20": "CIFAR ResNet-20", "wrn_28_10": "WRN-28-10"}
+    return [
+        _case(names[model], setting, precision, [plain(precision)], seconds)
+        for precision in (FLOAT32, BFLOAT16)
+    ]
+
+
+def _case(name: str, setting: dict, precision: str, others: Sequence[Side], seconds: float) -> Case:
+    arguments = {**setting, "precision": precision}
+    return Case(
+        f"{name}, {precision}, batch {setting['batch']}",
+        "images",
+        (
+            Side("keras_resnet, pipeline", _SIDES + "Ours", arguments),
+            *others,
+        ),
+        rounds=3,
+        together=True,
+        seconds=seconds,
     )
 
 
-def main() -> None:
-    """Prints the medians and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="cifar_resnet20")
-    parser.add_argument("--size", type=int, default=32, help="height and width in pixels")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--precision", default="float32")
-    parser.add_argument("--steps", type=int, default=20, help="steps of one turn")
-    parser.add_argument("--repeats", type=int, default=7)
-    options = parser.parse_args()
-    random = np.random.default_rng(0)
-    shape = (4 * options.batch, options.size, options.size, 3)
-    images = random.integers(0, 256, shape, np.uint8)
-    labels = random.integers(0, _CLASSES, len(images)).astype(np.int64)
-    trainers = {"loop": Ours(options, images, labels), "fit": Keras(options, images, labels)}
-    for trainer in trainers.values():
-        trainer.run(options.steps)  # traces and compiles
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in trainers}
-    for _ in range(options.repeats):
-        for name, trainer in trainers.items():
-            found[name].append(measured(trainer, options.steps))
-    medians = {
-        name: [statistics.median(column) for column in zip(*rows, strict=True)]
-        for name, rows in found.items()
-    }
-    for name, (cpu, wall) in medians.items():
-        print(f"{name:5} {cpu:8.1f} ms CPU {wall:8.1f} ms wall per step")
-    cpu, wall = (a / b for a, b in zip(medians["loop"], medians["fit"], strict=True))
-    print(f"loop / fit, {options.model}, batch {options.batch}, {options.precision}: ", end="")
-    print(f"{cpu:.3f} CPU, {wall:.3f} wall (at most 1.05)")
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    "training_step", "How many images a second does a step of training take on the CPU?", cases
+)

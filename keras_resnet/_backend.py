@@ -58,6 +58,37 @@ def image_operations(x: Any) -> Any:
     )
 
 
+def fused_batch_norm(
+    inputs: Any, gamma: Any, beta: Any, epsilon: float, axis: int
+) -> tuple[Any, Any, Any] | None:
+    """Returns images normalised by their batch, its mean and its biased variance, in one operation.
+
+    None where the backend or the inputs have no such operation. Images of half precision stay so;
+    inside all is float32, and so are mean and variance.
+    """
+    if keras.config.backend() != "tensorflow" or axis not in (3, -1):
+        return None
+    dtype = keras.backend.standardize_dtype(inputs.dtype)
+    if len(inputs.shape) != 4 or dtype not in ("float32", "bfloat16", "float16"):
+        return None
+    import tensorflow as tf
+
+    inputs = tf.convert_to_tensor(inputs)
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=inputs,
+        scale=ops.cast(gamma, "float32"),
+        offset=ops.cast(beta, "float32"),
+        mean=tf.zeros(0),
+        variance=tf.zeros(0),
+        epsilon=epsilon,
+        exponential_avg_factor=1.0,
+        is_training=True,
+    )
+    # It returns the variance of the population that the batch is a sample of.
+    count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
+    return outputs, mean, variance * ((count - 1.0) / count)
+
+
 def run_if(keep: Any, run: Callable[[], Any], skip: Callable[[], Any]) -> Any:
     """Returns `run()` where the boolean scalar `keep` is true, else `skip()`.
 

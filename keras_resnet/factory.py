@@ -10,6 +10,7 @@ import keras
 from keras_resnet._validation import check_choice, check_flag, check_integer
 from keras_resnet.config import ResNetConfig
 from keras_resnet.layers._composite import synchronizes
+from keras_resnet.layers._normalization import BatchNormalization
 from keras_resnet.layers.bottleneck_block import BottleneckBlock
 from keras_resnet.layers.dropout import Dropout
 from keras_resnet.layers.residual_block import ResidualBlock
@@ -154,7 +155,7 @@ def network_parts(
     yield from _blocks(config, common, seed)
 
     if config.order == "full_preactivation":
-        yield Part(keras.layers.BatchNormalization, "head_bn", {**batch_norm, "dtype": policy})
+        yield Part(BatchNormalization, "head_bn", {**batch_norm, "dtype": policy})
     if config.order in ("full_preactivation", "relu_only_preactivation"):
         activation = {"activation": config.activation, "dtype": policy}
         yield Part(keras.layers.Activation, "head_activation", activation)

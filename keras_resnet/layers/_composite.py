@@ -9,6 +9,7 @@ import keras
 
 from keras_resnet._validation import check_choice, check_flag, check_positive, check_rate
 from keras_resnet.layers._convolution import Convolution
+from keras_resnet.layers._normalization import BatchNormalization
 
 Shape = tuple[int | None, ...]
 
@@ -130,8 +131,8 @@ class CompositeLayer(keras.Layer):
             name=name,
         )
 
-    def _batch_norm(self, name: str, *, zero_gamma: bool = False) -> keras.Layer:
-        return keras.layers.BatchNormalization(
+    def _batch_norm(self, name: str, *, zero_gamma: bool = False) -> BatchNormalization:
+        return BatchNormalization(
             axis=self.channel_axis,
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,

@@ -11,7 +11,14 @@ import tensorflow as tf
 from pipeline.orchestration.artifact import Progress
 from pipeline.training import crops
 from pipeline.training.order import Order
-from pipeline.training.preprocessing import CHANNELS, Preprocessing, decode, resize, to_bytes
+from pipeline.training.preprocessing import (
+    CHANNELS,
+    Preprocessing,
+    decode,
+    resize,
+    scaled,
+    to_bytes,
+)
 from pipeline.training.records import Records
 
 _AUTOTUNE = tf.data.AUTOTUNE
@@ -107,6 +114,7 @@ class Images:
         self._crop_ratio = crop_ratio
         self._seed = seed
         self._quick = bool(crop_area or interpolated)
+        self._ways = _ways(records, preprocessing)
         self._pixels: tf.Tensor | None = None
 
     def __len__(self) -> int:
@@ -242,7 +250,7 @@ class Images:
 
         def finish(encoded, scale, box, *rest) -> Batch:
             if batch_size:
-                image = _part(encoded, scale, box, self._preprocessing)
+                image = _part(encoded, scale, box, self._ways, self._preprocessing)
             else:
                 image = resize(decode(encoded), self._preprocessing)
             return Batch(tf.ensure_shape(image, self._shape), *rest)
@@ -272,7 +280,7 @@ class Images:
         scales = sum((room >= scale).astype(np.int32) for scale in _SCALES[1:])
         jpeg = self._records.jpeg[rows]
         boxes = np.where(jpeg[:, None], boxes // np.array(_SCALES, np.int32)[scales, None], boxes)
-        return np.where(jpeg, scales, len(_SCALES)).astype(np.int32), boxes
+        return np.where(jpeg, scales, len(self._ways) - 1).astype(np.int32), boxes
 
 
 def _plan(
@@ -306,8 +314,21 @@ def _call(
     )
 
 
+def _ways(records: Records, preprocessing: Preprocessing) -> tuple[int | None, ...]:
+    """Returns the scales at which pictures of these sizes may be decoded, and then None where there
+    are other formats than JPEG: each costs a branch, which the others have to pass."""
+    target = preprocessing.height, preprocessing.width
+    room = (records.sizes // target).min(axis=1)[records.jpeg].max(initial=1)
+    scales = tuple(scale for scale in _SCALES if scale <= room or scale == 1)
+    return scales if records.jpeg.all() else (*scales, None)
+
+
 def _part(
-    encoded: tf.Tensor, scale: tf.Tensor, box: tf.Tensor, preprocessing: Preprocessing
+    encoded: tf.Tensor,
+    way: tf.Tensor,
+    box: tf.Tensor,
+    ways: tuple[int | None, ...],
+    preprocessing: Preprocessing,
 ) -> tf.Tensor:
     """Decodes what lies in a box, and brings it to the size that the network expects.
 
@@ -317,22 +338,25 @@ def _part(
 
     Args:
         encoded: The file.
-        scale: Index of the scale to decode a JPEG at; behind the last for other formats.
+        way: Index into `ways` of the scale to decode a JPEG at, or of None for other formats.
         box: Top, left, height and width, at that scale.
+        ways: Those that pictures are decoded in.
         preprocessing: Gives the target's size and the interpolation.
     """
-    size, method = (preprocessing.height, preprocessing.width), preprocessing.interpolation
 
     def jpeg(ratio: int) -> Callable[[], tf.Tensor]:
         def part() -> tf.Tensor:
             pixels = tf.image.decode_and_crop_jpeg(encoded, box, CHANNELS, ratio=ratio)
-            return tf.image.resize(pixels, size, method, antialias=ratio == _SCALES[-1])
+            return scaled(pixels, preprocessing, antialias=ratio == _SCALES[-1])
 
         return part
 
     def other() -> tf.Tensor:
         top, left, height, width = tf.unstack(box)
         pixels = decode(encoded)[top : top + height, left : left + width]
-        return tf.image.resize(pixels, size, method, antialias=True)
+        return scaled(pixels, preprocessing, antialias=True)
 
-    return to_bytes(tf.switch_case(scale, [*map(jpeg, _SCALES), other]))
+    branches = [other if scale is None else jpeg(scale) for scale in ways]
+    # A choice of one would still be a choice, for which others wait.
+    found = branches[0]() if len(branches) == 1 else tf.switch_case(way, branches)
+    return to_bytes(found, preprocessing)

@@ -65,14 +65,35 @@ def resize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     crop_wide = tf.minimum(wide, tf.maximum(1, tall * width // height))
     top, left = (tall - crop_tall) // 2, (wide - crop_wide) // 2
     piece = pixels[..., top : top + crop_tall, left : left + crop_wide, :]
-    return to_bytes(
-        tf.image.resize(piece, (height, width), preprocessing.interpolation, antialias=True)
+    return to_bytes(scaled(piece, preprocessing, antialias=True), preprocessing)
+
+
+def scaled(pixels: tf.Tensor, preprocessing: Preprocessing, antialias: bool) -> tf.Tensor:
+    """Scales images to the target's size.
+
+    Args:
+        pixels: uint8 of shape (…, height, width, 3).
+        preprocessing: Gives the target's size and the interpolation.
+        antialias: Whether pixels that are left out count, too, where an image gets smaller.
+
+    Returns:
+        float32; with a cubic filter some pixels may be below 0 or above 255.
+    """
+    # TensorFlow's bilinear kernel takes half as long again for uint8, and gives the same numbers.
+    return tf.image.resize(
+        tf.cast(pixels, tf.float32),
+        (preprocessing.height, preprocessing.width),
+        preprocessing.interpolation,
+        antialias=antialias,
     )
 
 
-def to_bytes(pixels: tf.Tensor) -> tf.Tensor:
-    """Rounds float32 pixels to uint8; those beyond it, as a cubic filter makes, to its ends."""
-    return tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
+def to_bytes(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Rounds the float32 pixels of `scaled` to uint8; those beyond its ends to its ends."""
+    whole = tf.round(pixels)
+    if preprocessing.interpolation != "bilinear":  # whose weights are positive and add up to 1
+        whole = tf.clip_by_value(whole, 0, 255)
+    return tf.cast(whole, tf.uint8)
 
 
 def normalize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:

@@ -188,6 +188,18 @@ def test_what_is_interpolated_again_is_decoded_quickly_and_shows_what_is_evaluat
     np.testing.assert_array_equal(batch.images, exact.images.numpy()[batch.labels])
 
 
+def test_a_picture_is_decoded_alone_as_among_others_of_other_sizes_and_formats():
+    kinds = ((30, "JPEG"), (50, "JPEG"), (100, "JPEG"), (400, "JPEG"), (50, "PNG"))
+    files = [builders.encode(builders.noise(side, side, side), name) for side, name in kinds]
+    target = Preprocessing(height=20, width=20, mean=(0.0,) * 3, std=(1.0,) * 3)
+    (among,) = training(Images(Memory(files), target, interpolated=True), Share(5), 0, 1)
+    for place, label in enumerate(among.labels):
+        (alone,) = training(
+            Images(Memory([files[label]]), target, interpolated=True), Share(1), 0, 1
+        )
+        np.testing.assert_array_equal(among.images[place], alone.images[0])
+
+
 def test_what_is_cut_out_each_time_is_not_kept_in_memory():
     assert Images(flat(3), _EXPECTED, (0.5, 1.0)).decoded_bytes is None
     assert Images(flat(3), _EXPECTED).decoded_bytes == 3 * 6 * 6 * 3

@@ -6,7 +6,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipeline.training.preprocessing import Preprocessing, decode, preprocess, resize
+from pipeline.training.preprocessing import (
+    Preprocessing,
+    decode,
+    preprocess,
+    resize,
+    scaled,
+    to_bytes,
+)
 from tests.pipeline import builders
 
 
@@ -84,6 +91,20 @@ def test_what_a_cubic_filter_overshoots_is_cut_off():
     found = resize(tf.constant(pixels), expected).numpy()
     assert found[:, :6].max() == 0
     assert found[:, -6:].min() == 255
+
+
+@pytest.mark.parametrize("size", [(48, 40), (9, 77)])
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_numbers_are_those_of_scaling_bytes(interpolation, antialias, size):
+    """Pixels at both ends of the range, too, which only a cubic filter leaves."""
+    pixels = tf.constant(np.where(builders.noise(5, *size) < 128, 0, 255).astype(np.uint8))
+    expected = dataclasses.replace(expects(24, 30), interpolation=interpolation)
+    ours = scaled(pixels, expected, antialias)
+    theirs = tf.image.resize(pixels, (24, 30), interpolation, antialias=antialias)
+    np.testing.assert_array_equal(ours, theirs)
+    as_bytes = tf.clip_by_value(tf.round(theirs), 0, 255)
+    np.testing.assert_array_equal(to_bytes(ours, expected), as_bytes)
 
 
 def test_a_batch_of_different_sizes_is_normalised_by_channel():

@@ -1,0 +1,1 @@
+"""What is measured; a module is imported only in the process of the side that it is for."""
