@@ -17,10 +17,10 @@ def cases(quick: bool) -> list[Case]:
     """Returns the cases."""
     if quick:
         return _case("CIFAR ResNet-20", _cifar("cifar_resnet20", 8, 1), _plain, 40)[:1]
-    large = {"size": 224, "classes": 1000, "batch": 8, "requests": 2}
+    large = {"size": 224, "classes": 1000, "batch": 8, "requests": 4}
     return [
-        *_case("ResNet-50 v1", {"model": "keras_resnet50", **large}, _applications, 45),
-        *_case("ResNet-18", {"model": "resnet18", **large}, _keras_hub, 22),
+        *_case("ResNet-50 v1", {"model": "keras_resnet50", **large}, _applications, 65),
+        *_case("ResNet-18", {"model": "resnet18", **large}, _keras_hub, 28),
         *_case("CIFAR ResNet-20", _cifar("cifar_resnet20", 128, 4), _plain, 16),
         *_case("WRN-28-10", _cifar("wrn_28_10", 16, 1), _plain, 22),
     ]

@@ -70,7 +70,7 @@ def _building() -> list[Case]:
             show="time",
             rounds=2,
             warm_up=False,
-            seconds=28,
+            seconds=25,
         )
         for name, of in _LARGE.items()
     ]

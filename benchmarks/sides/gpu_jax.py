@@ -4,8 +4,6 @@ import os
 
 os.environ["KERAS_BACKEND"] = "jax"
 
-import itertools
-
 import jax
 import keras
 import numpy as np
@@ -55,19 +53,37 @@ class _OnJax:
 
 
 class Training(_OnJax):
-    """`fit`, with an epoch of as many steps as a turn has."""
+    """A loop over a step that is compiled as a function of all that it changes.
+
+    `fit` would bring batches that are on the GPU back to the CPU, and in again.
+    """
 
     def __init__(self, **setting):
         super().__init__(**setting)
-        self._model.compile(
-            keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        )
+        model = self._model
+        optimizer = keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)
+        optimizer.build(model.trainable_variables)
+        loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        changed = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+        self._state = [[variable.value for variable in variables] for variables in changed]
+
+        def forward(weights, others, images, labels):
+            logits, others = model.stateless_call(weights, others, images, training=True)
+            return loss_of(labels, logits), others
+
+        def step(state, images, labels):
+            weights, others, slots = state
+            differentiated = jax.value_and_grad(forward, has_aux=True)
+            (loss, others), gradients = differentiated(weights, others, images, labels)
+            weights, slots = optimizer.stateless_apply(slots, gradients, weights)
+            return [weights, others, slots], loss
+
+        self._step = jax.jit(step, donate_argnums=0)
 
     def run(self) -> int:
-        # `fit` waits for the loss of the last step.
-        data = itertools.cycle(self._batches)
-        self._model.fit(data, steps_per_epoch=self._count, epochs=1, verbose=0)
+        for number in range(self._count):
+            self._state, loss = self._step(self._state, *self._batches[number % _ON_DEVICE])
+        jax.block_until_ready((self._state, loss))
         return self._count * self._batch
 
 
