@@ -68,7 +68,7 @@ def test_features_and_logits(case, size):
 
 
 @pytest.mark.parametrize("size", ["64x64", pytest.param("57x61", marks=COMPILES_LONG)])
-def test_training_step(case, size):
+def test_training_step(request, case, size):
     model, reference, variables = case
     weights = {name: v for name, v in variables.items() if "running_" not in name}
     statistics = {name: v for name, v in variables.items() if "running_" in name}
@@ -99,8 +99,9 @@ def test_training_step(case, size):
         error = relative_error(ops.convert_to_numpy(to_images), expected("grad_input"))
         assert error < 3e-4
     norms = [np.linalg.norm(gradients[name]) for name in reference["train/param_names"]]
-    # At 57×61 one ReLU of bottleneck_os8 has an input within rounding of zero: it counts or not.
-    limit = 2e-4 if size == "64x64" else 1e-3
+    # One ReLU of this case has an input within rounding of zero: it counts or not.
+    on_the_edge = request.node.callspec.id == "bottleneck_os8-57x61"
+    limit = 1e-3 if on_the_edge else 2e-4
     assert relative_error(norms, expected("grad_norm")) < limit
     prefix = f"train_{size}/grad/"
     full = {k.removeprefix(prefix): v for k, v in reference.items() if k.startswith(prefix)}
