@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Building a network keeps one core busy; files are shared out between two processes.
-PARALLEL ?= --numprocesses 2 --dist loadfile
+# Building a network keeps one core busy; files are shared out between two processes, in the order
+# of tests/conftest.py.
+PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # A stamp is written when its installation has ended well, and is out of date when setup.cfg changes.
 RUN_READY := $(VENV)/.ready-run

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -33,10 +34,10 @@ _INTERRUPTED = 130
 @app.command(name="list")
 def list_() -> None:
     """Name the studies."""
-    from studies.table import STUDIES
+    from studies.table import TITLES
 
-    for study in STUDIES.values():
-        print(f"{study.name:20} {study.title}")
+    for name, title in TITLES.items():
+        print(f"{name:20} {title}")
 
 
 @app.command()
@@ -85,7 +86,7 @@ def run(
     print(f"\npage: {path}\nlogs: tensorboard --logdir {folder / 'logs'}")
 
 
-def _find(name: str, studies: "dict[str, Study]") -> "Study":
+def _find(name: str, studies: "Mapping[str, Study]") -> "Study":
     if name in studies:
         return studies[name]
     close = difflib.get_close_matches(name, studies, n=1)

@@ -1,5 +1,6 @@
 """What all tests share: the real images, the rounds of the fault tests, and the order."""
 
+import collections
 import os
 import signal
 from pathlib import Path
@@ -17,6 +18,12 @@ if os.environ["KERAS_BACKEND"] == "tensorflow":
     # Two devices for the tests of distributed training; this has to come before the first use.
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+elif os.environ["KERAS_BACKEND"] == "jax":
+    # Most of the time goes into compiling networks that then run once or twice. Level 0 is as fast,
+    # but some of its code computes NaN; what the caller asks for comes later, and wins.
+    os.environ["XLA_FLAGS"] = (
+        f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}".strip()
     )
 
 # How long an example takes, and is made, says more of what else the machine does than of the code.
@@ -51,9 +58,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the fast tests first, the slow ones behind them, the fault tests last."""
+    """Puts the fast tests first, the slow ones behind them, the fault tests last.
+
+    Of several processes each takes a file at a time. There the files with most slow tests come
+    first, lest one of them is what the last process is busy with when the others have ended.
+    """
     order = {"soak": 2, "slow": 1}
-    items.sort(key=lambda item: max((order.get(m.name, 0) for m in item.iter_markers()), default=0))
+    costs = {
+        item: max((order.get(m.name, 0) for m in item.iter_markers()), default=0) for item in items
+    }
+    items.sort(key=costs.get)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = collections.Counter(item.path for item in items if costs[item])
+        items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")

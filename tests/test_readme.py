@@ -1,6 +1,5 @@
 """The README and the longer texts do what they say."""
 
-import itertools
 import os
 import re
 import shutil
@@ -26,9 +25,19 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+# All share a process, since starting one takes seconds; each has names of its own.
 _ONE_AFTER_THE_OTHER = """
-for code in {!r}:
-    exec(compile(code, "example", "exec"), {{"__name__": "__main__"}})
+import subprocess, sys
+for language, code in {!r}:
+    sys.stdout.flush()
+    try:
+        if language == "bash":
+            subprocess.run(["bash", "-euo", "pipefail", "-c", code], check=True)
+        else:
+            exec(compile(code, "example", "exec"), {{"__name__": "__main__"}})
+    except BaseException:
+        print(code, file=sys.stderr)
+        raise
 """
 
 
@@ -43,25 +52,18 @@ def test_the_examples_of_a_longer_text_run_one_after_the_other(text, tmp_path):
     content = text.read_text()
     examples = re.findall(r"```(python|bash)\n(.*?)```", content, re.DOTALL)
     assert examples
-    printed = ""
-    # What follows each other in one language shares a process, but no names: starting takes seconds.
-    for language, together in itertools.groupby(examples, key=lambda example: example[0]):
-        program = ["bash", "-euo", "pipefail"] if language == "bash" else [sys.executable]
-        codes = [example for _, example in together]
-        for code in codes if language == "bash" else [_ONE_AFTER_THE_OTHER.format(codes)]:
-            done = subprocess.run(
-                [*program, "-c", code],
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
-            printed += done.stdout
+    done = subprocess.run(
+        [sys.executable, "-c", _ONE_AFTER_THE_OTHER.format(examples)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     for shown in re.findall(r"```text\n(.*?)```", content, re.DOTALL):
         for line in shown.splitlines():
-            assert line in printed
+            assert line in done.stdout
 
 
 FINE_TUNING = next(example for example in blocks("python") if "prepare_finetuning" in example)

@@ -13,6 +13,7 @@ from studies.data import Data
 from studies.networks import Network, Results, charts, last, million, table, trainings
 from studies.report import Report, Study, Table, Verdict, unless_quick
 from studies.statistics import Decision, compare
+from studies.table import TITLES
 from studies.timing import clock_name, step_seconds
 from studies.training import build, shortened
 from studies.work import Desk, Run, Setting
@@ -200,7 +201,7 @@ def _step_table(plan: Plan, known: dict[str, Network], results: Results) -> Tabl
 
 STUDY = Study(
     "bottleneck",
-    "The bottleneck makes depth affordable",
+    TITLES["bottleneck"],
     "Parameters, multiplications, the time of a training step and the error of networks of basic "
     "blocks (two 3×3) and of bottlenecks (1×1, 3×3, 1×1), with as many blocks of the same inner "
     "widths.",

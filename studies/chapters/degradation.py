@@ -9,6 +9,7 @@ from keras_resnet import SPECS, ResNetConfig, recipes
 from studies.networks import Network, Results, curves, last, million, trainings
 from studies.report import Report, Study, Table, Verdict, unless_quick
 from studies.statistics import Decision, compare
+from studies.table import TITLES
 from studies.training import shortened
 from studies.work import Run, Setting
 
@@ -194,7 +195,7 @@ def _verdicts(
 
 STUDY = Study(
     "degradation",
-    "Deeper plain networks train worse, and the shortcut repairs it",
+    TITLES["degradation"],
     "Plain networks and residual networks of two depths, of the same widths and trained alike, with "
     "batch norm throughout. What is looked at first is the training loss: that the deeper plain "
     "network has a higher one cannot be overfitting.",

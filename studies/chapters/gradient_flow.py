@@ -14,6 +14,7 @@ from studies.data import Data
 from studies.networks import Results
 from studies.report import Chart, Line, Report, Study, Table, Verdict
 from studies.statistics import Decision, Spread, all_of, compare
+from studies.table import TITLES
 from studies.training import Training, build, shortened, train
 from studies.work import Desk, Run, Setting
 
@@ -285,7 +286,7 @@ def _charts(plan: Plan, of: Any) -> tuple[Chart, ...]:
 
 STUDY = Study(
     "gradient-flow",
-    "With shortcuts the gradient changes far less on its way back to the first layers",
+    TITLES["gradient-flow"],
     "The gradient of the loss at the input of every block, in plain networks, residual ones and "
     "residual ones with pre-activation, before and after some training; split exactly into what "
     "comes through the shortcut and what comes through the branch. All have batch norm, and no "

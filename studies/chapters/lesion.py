@@ -13,6 +13,7 @@ from keras_resnet.recipes import Batches
 from studies.networks import Network, Results, last, million, of_seeds, trainings
 from studies.report import Chart, Line, Report, Study, Table, Verdict
 from studies.statistics import Spread, compare
+from studies.table import TITLES
 from studies.training import Trained, shortened
 from studies.work import Desk, Run, Setting
 
@@ -285,7 +286,7 @@ def _charts(plan: Plan, own: dict[str, Any]) -> tuple[Chart, ...]:
 
 STUDY = Study(
     "lesion",
-    "Residual networks stand the loss of blocks, plain ones do not",
+    TITLES["lesion"],
     "A plain and a residual network are trained alike; at test time single blocks are left out, "
     "pairs of blocks of a stage are exchanged, and the blocks that matter least are removed by "
     "keras_resnet.analysis.prune_blocks. Nothing is trained afterwards.",

@@ -8,6 +8,7 @@ from keras_resnet import ResNetConfig, recipes
 from studies.networks import Network, Results, charts, last, table, trainings
 from studies.report import Report, Study, Verdict, unless_quick
 from studies.statistics import compare
+from studies.table import TITLES
 from studies.training import shortened
 from studies.work import Run, Setting
 
@@ -86,7 +87,7 @@ def report(plan: Plan, setting: Setting, results: Results) -> Report:
 
 STUDY = Study(
     "pooling",
-    "Max-pooling or a strided convolution: next to no difference",
+    TITLES["pooling"],
     "Residual networks of four or fewer stages behind the stem for ImageNet, whose second half is "
     "3×3 max-pooling or a 3×3 convolution, both with stride 2.",
     "Springenberg et al., 2015, arXiv:1412.6806; Bello et al., 2021, arXiv:2103.07579",

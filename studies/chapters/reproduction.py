@@ -9,6 +9,7 @@ from keras_resnet.variants import find_config
 from studies.networks import Network, Results, charts, last, table, trainings
 from studies.report import TOO_SMALL, Report, Study, Verdict
 from studies.statistics import Decision
+from studies.table import TITLES
 from studies.training import shortened
 from studies.work import Run, Setting
 
@@ -107,7 +108,7 @@ def _verdict(target: Target, network: Network, setting: Setting, results: Result
 
 STUDY = Study(
     "reproduction",
-    "The papers' networks by the papers' recipes reach the papers' errors",
+    TITLES["reproduction"],
     "Networks for CIFAR-10 trained on its 50,000 images by the recipe of their paper, with the "
     "error after the last epoch on the 10,000 test images, which nothing was chosen by.",
     "He et al., 2015, arXiv:1512.03385; Zagoruyko and Komodakis, 2016, arXiv:1605.07146; Huang et "

@@ -7,6 +7,7 @@ from keras_resnet import SPECS, recipes
 from studies.networks import Network, Results, charts, last, table, trainings
 from studies.report import Report, Study, Verdict, unless_quick
 from studies.statistics import Decision, all_of, compare
+from studies.table import TITLES
 from studies.training import shortened
 from studies.work import Run, Setting
 
@@ -160,7 +161,7 @@ def _order_verdict(known: dict[str, Network], setting: Setting, results: Results
 
 STUDY = Study(
     "shortcuts",
-    "Which shortcut, and in which order convolution, batch norm and ReLU",
+    TITLES["shortcuts"],
     "Four kinds of shortcuts where a block changes the number of channels or the size, and the five "
     "orders of convolution, batch norm and ReLU, in networks that are alike otherwise.",
     "He et al., 2015, arXiv:1512.03385, 4.1; He et al., 2016, arXiv:1603.05027, section 4; "

@@ -9,6 +9,7 @@ from keras_resnet.analysis import count
 from studies.networks import Network, Results, charts, last, million, table, trainings
 from studies.report import Report, Study, Table, Verdict, unless_quick
 from studies.statistics import Decision, compare
+from studies.table import TITLES
 from studies.training import shortened
 from studies.work import Run, Setting
 
@@ -120,7 +121,7 @@ def _imagenet_table() -> Table:
 
 STUDY = Study(
     "squeeze-excitation",
-    "Squeeze-and-excitation lowers the error at hardly any cost",
+    TITLES["squeeze-excitation"],
     f"Residual networks with and without a gate for each channel, which is computed of the means "
     f"over the image through a {_REDUCTION}th of the channels.",
     "Hu et al., 2018, arXiv:1709.01507, sections 3 and 4.1",

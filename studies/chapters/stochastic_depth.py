@@ -11,6 +11,7 @@ from studies.data import Data
 from studies.networks import Network, Results, charts, last, table, trainings
 from studies.report import Report, Study, Table, Verdict, unless_quick
 from studies.statistics import Decision, Spread, compare
+from studies.table import TITLES
 from studies.timing import clock_name, step_seconds
 from studies.training import Training, build, shortened, train
 from studies.work import Desk, Run, Setting
@@ -210,7 +211,7 @@ def _step_table(plan: Plan, known: dict[str, Network], results: Results) -> Tabl
 
 STUDY = Study(
     "stochastic-depth",
-    "Skipping blocks at random saves training time and lowers the error",
+    TITLES["stochastic-depth"],
     "The same network with constant depth and with stochastic depth, one draw for each block and "
     "mini-batch, by which the conditional on the device skips the work of a block. The time is that "
     "of training steps of both that take turns.",

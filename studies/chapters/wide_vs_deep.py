@@ -14,6 +14,7 @@ from studies.data import Data, Split
 from studies.networks import Network, Results, charts, last, million, table, trainings
 from studies.report import Report, Study, Table, Verdict, unless_quick
 from studies.statistics import Decision, Spread, compare
+from studies.table import TITLES
 from studies.timing import clock_name, step_seconds
 from studies.training import build, shortened
 from studies.work import Desk, Run, Setting, on_cpu
@@ -228,7 +229,7 @@ def _step_table(plan: Plan, known: dict[str, Network], seconds: dict[str, Any]) 
 
 STUDY = Study(
     "wide-vs-deep",
-    "Width can replace depth, and is faster",
+    TITLES["wide-vs-deep"],
     "Wide residual networks of few layers and thin ones of many layers, of like size, trained by "
     "the recipe of the wide ones.",
     "Zagoruyko and Komodakis, 2016, arXiv:1605.07146, section 3",

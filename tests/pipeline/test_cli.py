@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import cli
 from tests.pipeline.builders import PYTHON
 
 
@@ -96,14 +97,39 @@ def test_help_loads_nothing_heavy(arguments):
         (["worker-pool", "--port", "70000"], "'--port'"),
     ],
 )
-def test_wrong_use_is_one_clear_line_and_leaves_nothing(tmp_path, arguments, message):
+def test_wrong_use_is_one_clear_line_and_leaves_nothing(
+    tmp_path, monkeypatch, capfd, arguments, message
+):
+    (tmp_path / "here.txt").write_text("no image")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["__main__.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    _is_one_clear_line(ended.value.code, *capfd.readouterr(), message, tmp_path)
+
+
+# What is loaded for them talks when it is: nothing, what images take, what networks take.
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--dta", "x"], "unknown option --dta; did you mean --data?"),
+        (["run", "--data", "."], "data '.': found no images; expected ./CLASS/IMAGE"),
+        (["run", "--set", "trainer.model=resnet51"], "trainer.model 'resnet51': `name` must be"),
+        (["predict", "here.txt", "--model", "no"], "model 'no': no such directory"),
+    ],
+)
+def test_no_library_adds_a_line_of_its_own(tmp_path, arguments, message):
     (tmp_path / "here.txt").write_text("no image")
     done = call(*arguments, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["here.txt"]
+    _is_one_clear_line(done.returncode, done.stdout, done.stderr, message, tmp_path)
+
+
+def _is_one_clear_line(code, output, errors, message, folder):
+    assert (code, output) == (2, "")
+    assert errors.startswith("error: ")
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert [path.name for path in folder.iterdir()] == ["here.txt"]
 
 
 def test_debug_shows_the_traceback(tmp_path):

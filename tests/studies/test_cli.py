@@ -105,9 +105,29 @@ def test_wrong_use_ends_with_2_and_says_what_is_wrong(command, capsys, arguments
     assert told in capsys.readouterr().err
 
 
-def test_the_studies_are_listed(command, capsys):
-    assert command(works, "list") == 0
-    assert "tiny" in capsys.readouterr().out
+def test_the_studies_are_listed_without_keras_or_a_backend():
+    program = (
+        "import sys; from studies import cli\n"
+        "try: cli.main()\n"
+        "finally: print({'keras', 'tensorflow', 'jax', 'torch'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "list"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    *listed, loaded = done.stdout.splitlines()
+    assert [line.split()[0] for line in listed] == [*table.STUDIES]
+    assert loaded == "set()"
+
+
+def test_every_study_has_the_name_that_it_is_listed_by():
+    assert [study.name for study in table.STUDIES.values()] == [*table.TITLES]
+    assert [study.title for study in table.STUDIES.values()] == [*table.TITLES.values()]
+    assert "tiny" not in table.STUDIES
 
 
 @pytest.mark.slow
@@ -124,7 +144,7 @@ def test_a_study_runs_on_jax_without_tensorflow_and_without_the_pipeline(tmp_pat
         network = networks.Network("one", "One", training.config, training.recipe)
         runs = networks.trainings([network], setting)
         records = work.carry_out(runs, setting, Path(sys.argv[1]), tiny.Silent())
-        print(len(table.STUDIES), records["one-seed0"]["environment"]["backend"])
+        print(len([*table.STUDIES.values()]), records["one-seed0"]["environment"]["backend"])
     """
     # `find_spec` must not find it either.
     program = textwrap.dedent(program).replace(

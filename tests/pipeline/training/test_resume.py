@@ -10,8 +10,8 @@ from tests.pipeline.training import data, job
 
 pytestmark = pytest.mark.slow
 
-_STEPS = 176
-_PARAMETERS = {"epochs": 16, "export": "best"}
+_STEPS = 110
+_PARAMETERS = {"epochs": 10, "export": "best"}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(
 ):
     chance = random.Random(round_)
     state = tmp_path / "state"
-    for latest in (60, 140):
+    for latest in (30, 74):
         process = job.start(tmp_path, examples, state, **_PARAMETERS)
         until_step(process, chance.randint(last_step(state) + 9, latest))
         time.sleep(chance.uniform(0, 0.1))  # somewhere within a round, or while it saves
