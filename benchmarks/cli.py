@@ -29,7 +29,10 @@ _INTERRUPTED = 130
 @app.command()
 def run(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Of benchmarks; all by default.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...", help="Of benchmarks; by default all but stages and flink."
+        ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Name the benchmarks, and end.")] = False,
     json_: Annotated[
@@ -54,7 +57,7 @@ def run(
 ) -> None:
     """Measure what the project states, beside its peers, in turns, on this machine."""
     if list_:
-        for name in table.NAMES:
+        for name in (*table.NAMES, *table.ON_REQUEST):
             print(f"{name:18} {table.load(name).question}")
         return
     for path in (json_, chart, report):

@@ -19,9 +19,9 @@ NAMES = (
     "bulk_inference",
     "tuner_workers",
     "main_job",
-    "stages",
-    "flink",
 )
+# Only where they are named: they are long, and need Java, or have no other side.
+ON_REQUEST = ("stages", "flink")
 
 
 def load(name: str) -> Benchmark:
@@ -30,9 +30,10 @@ def load(name: str) -> Benchmark:
     Raises:
         UsageError: If there is none of that name.
     """
-    if name not in NAMES:
-        close = difflib.get_close_matches(name, NAMES, n=1)
+    every = (*NAMES, *ON_REQUEST)
+    if name not in every:
+        close = difflib.get_close_matches(name, every, n=1)
         perhaps = f", perhaps {close[0]!r}" if close else ""
-        known = ", ".join(NAMES)
+        known = ", ".join(every)
         raise UsageError(f"there is no benchmark {name!r}{perhaps}; expected one of {known}")
     return importlib.import_module(f"benchmarks.{name}").BENCHMARK
