@@ -1,4 +1,4 @@
-"""The benchmarks of networks and of starting run, in their quick form."""
+"""The benchmarks run, in their quick form."""
 
 import json
 import subprocess
@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import table
+
 ROOT = Path(__file__).parents[2]
+
+_OF_ITS_OWN = ("start", "gpu", "flink")
+_LONG = [name for name in (*table.NAMES, *table.ON_REQUEST) if name not in _OF_ITS_OWN]
 
 
 def quick(name, path):
@@ -26,7 +31,8 @@ def quick(name, path):
     "name",
     [
         "start",
-        *(pytest.param(n, marks=pytest.mark.exhaustive) for n in ("training_step", "inference")),
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in _LONG),
+        pytest.param("flink", marks=[pytest.mark.exhaustive, pytest.mark.flink]),
     ],
 )
 def test_every_side_of_the_quick_form_is_measured(name, tmp_path):
