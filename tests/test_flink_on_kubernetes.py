@@ -30,6 +30,22 @@ def container(workload, name):
     return next(each for each in every if each["name"] == name)
 
 
+def configuration(container_):
+    """Returns what Flink's image adds to its own configuration, and the job manager's address."""
+    given = {each["name"]: each["value"] for each in container_["env"]}
+    return yaml.safe_load(given["FLINK_PROPERTIES"]), given["JOB_MANAGER_RPC_ADDRESS"]
+
+
+@pytest.fixture(scope="module")
+def job_manager(cluster):
+    return container(cluster["Deployment", "flink-job-manager"], "job-manager")
+
+
+@pytest.fixture(scope="module")
+def task_manager(cluster):
+    return container(cluster["Deployment", "flink-task-manager"], "task-manager")
+
+
 @pytest.fixture(scope="module")
 def run(cluster):
     return container(cluster["Job", "ingest"], "run")
@@ -74,32 +90,41 @@ def test_workers_are_asked_for_where_they_listen(cluster, engine):
     assert engine.options["environment_config"] == f"localhost:{port}"
 
 
-def test_the_cluster_is_found_by_the_name_of_its_service(cluster, engine):
+def test_the_cluster_is_found_by_the_name_of_its_service(
+    cluster, engine, job_manager, task_manager
+):
     service = cluster["Service", "flink"]
     labels = cluster["Deployment", "flink-job-manager"]["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"] == labels
     ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
     assert engine.master == f"flink:{ports['rest']}"
-    configuration = yaml.safe_load(cluster["ConfigMap", "flink"]["data"]["config.yaml"])
-    assert configuration["jobmanager.rpc.address"] == "flink"
+    assert configuration(job_manager)[1] == configuration(task_manager)[1] == "flink"
+    # Those that Flink's image listens at.
+    assert ports == {"rpc": 6123, "blob": 6124, "rest": 8081}
     server = container(cluster["Job", "ingest"], "job-server")
     assert f"--flink-master={engine.master}" in server["args"]
 
 
-def test_there_are_as_many_slots_and_workers_as_the_run_asks_for(cluster, engine):
+def test_there_are_as_many_slots_and_workers_as_the_run_asks_for(cluster, engine, task_manager):
     managers = cluster["Deployment", "flink-task-manager"]
-    configuration = yaml.safe_load(cluster["ConfigMap", "flink"]["data"]["config.yaml"])
-    slots = configuration["taskmanager.numberOfTaskSlots"]
+    slots = configuration(task_manager)[0]["taskmanager.numberOfTaskSlots"]
     assert int(engine.options["parallelism"]) == managers["spec"]["replicas"] * slots
     assert int(engine.options["sdk_worker_parallelism"]) == slots
     assert container(managers, "workers")["resources"]["requests"]["cpu"] == str(slots)
 
 
-def test_flink_and_the_job_server_are_of_one_version(cluster):
-    version = container(cluster["Deployment", "flink-job-manager"], "job-manager")["image"]
-    assert (
-        container(cluster["Deployment", "flink-task-manager"], "task-manager")["image"] == version
-    )
-    minor = version.partition(":")[2]
+def test_a_task_manager_has_the_memory_that_it_takes(task_manager):
+    taken = configuration(task_manager)[0]["taskmanager.memory.process.size"]
+    limit = task_manager["resources"]["limits"]["memory"]
+    assert int(taken.removesuffix("g")) * 1024 <= int(limit.removesuffix("Mi"))
+
+
+def test_a_job_that_lost_a_task_manager_is_tried_again(job_manager):
+    assert configuration(job_manager)[0]["restart-strategy.type"] == "fixed-delay"
+
+
+def test_flink_and_the_job_server_are_of_one_version(cluster, job_manager, task_manager):
+    assert task_manager["image"] == job_manager["image"]
+    minor = job_manager["image"].partition(":")[2]
     server = container(cluster["Job", "ingest"], "job-server")["image"]
     assert server.startswith(f"apache/beam_flink{minor}_job_server:")

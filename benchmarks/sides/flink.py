@@ -81,7 +81,7 @@ class Here:
             self._measured("few")
             self._warm = True
         few, many = self._measured("few"), self._measured("all")
-        wall, cpu, memory = (after - before for before, after in zip(few, many, strict=True))
+        wall, cpu, python, java = (after - before for before, after in zip(few, many, strict=True))
         mebibytes = sum(path.stat().st_size for path in self._files("all")) / 2**20
         return Turn(
             self._images["all"] - self._images["few"],
@@ -89,7 +89,8 @@ class Here:
             cpu,
             {
                 "MiB of images in all": mebibytes,
-                "MiB more in the largest process": memory,
+                "MiB more in the largest Python process": python,
+                "MiB more in the largest of Java": java,
                 "s for the few": few[0],
             },
         )
@@ -97,13 +98,13 @@ class Here:
     def _files(self, name: str) -> Iterator[Path]:
         return (self._folder / name).rglob("*.png")
 
-    def _measured(self, name: str) -> tuple[float, float, float]:
-        """Returns wall seconds, CPU seconds, and MiB of the process that grew largest."""
+    def _measured(self, name: str) -> tuple[float, float, float, float]:
+        """Returns wall seconds, CPU seconds, and MiB of the largest process of Python and of Java."""
         with tempfile.TemporaryDirectory(dir=self._folder) as scratch, _largest() as largest:
             wall, cpu = time.perf_counter(), cpu_seconds()
             self._write(self._folder / name, Path(scratch))
             wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
-        return wall, cpu, max(largest) / 2**20
+        return wall, cpu, largest["python"] / 2**20, largest["java"] / 2**20
 
     def _write(self, images: Path, destination: Path) -> None:
         from pipeline.components import example_gen
@@ -149,13 +150,15 @@ class Flink(Here):
 
 
 @contextlib.contextmanager
-def _largest() -> Iterator[list[int]]:
-    """Yields a list that receives the resident bytes of each process, this one and all below."""
-    found, over = [0], threading.Event()
+def _largest() -> Iterator[dict[str, int]]:
+    """Yields what receives the most resident bytes of a process, this one or one below, by kind."""
+    found, over = {"python": 0, "java": 0}, threading.Event()
 
     def watch() -> None:
         while not over.wait(_INTERVAL):
-            found[0] = max(found[0], *map(_resident, [os.getpid(), *descendants()]))
+            for process in (os.getpid(), *descendants()):
+                kind, size = _resident(process)
+                found[kind] = max(found[kind], size)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -166,9 +169,10 @@ def _largest() -> Iterator[list[int]]:
         watcher.join()
 
 
-def _resident(process: int) -> int:
+def _resident(process: int) -> tuple[str, int]:
+    place = Path(f"/proc/{process}")
     try:
-        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        kind = "java" if (place / "comm").read_text().startswith("java") else "python"
+        return kind, int((place / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        return 0  # it ended meanwhile
-    return pages * os.sysconf("SC_PAGE_SIZE")
+        return "python", 0  # it ended meanwhile

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Arrival(beam.DoFn):
         """Raises PipelineError where a path is missing."""
         if self._home.is_dir():
             os.chdir(self._home)
+        elif any(not path.is_absolute() for path in self._needed):
+            require(self._home)
         for path in self._needed:
             require(self._home / path)
 
@@ -44,4 +46,13 @@ def require(path: Path) -> None:
             f"{path}: not there on {socket.gethostname()}, where a worker of the cluster runs; all "
             "workers need it at this place: use a file system that they share, such as NFS, or for "
             "images a URI, such as gs://BUCKET/FOLDER"
+        )
+
+
+def require_written(paths: Iterable[Path]) -> None:
+    """Raises PipelineError unless this machine sees what workers have written."""
+    if missing := [path for path in paths if not path.exists()]:
+        raise PipelineError(
+            f"{missing[0]}: was written by a worker, and is not there on {socket.gethostname()}; the "
+            "folder has to be on a file system that this machine and all workers share"
         )

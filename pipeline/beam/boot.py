@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -25,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument("--logging_endpoint", metavar="HOST:PORT")
     parser.add_argument("--control_endpoint", metavar="HOST:PORT")
     given, _ = parser.parse_known_args(arguments)
+    # Beam's worker would run what somebody has left below it.
+    os.environ.pop("SEMI_PERSISTENT_DIRECTORY", None)
     os.environ |= _environment(given)
     # Whoever started this may not read what it prints, and a full pipe would stop it.
     os.dup2(2, 1)
@@ -57,7 +58,6 @@ def _environment(given: argparse.Namespace) -> dict[str, str]:
         "CONTROL_API_SERVICE_DESCRIPTOR": _url(given.control_endpoint or info.control_endpoint.url),
         "LOGGING_API_SERVICE_DESCRIPTOR": _url(given.logging_endpoint or info.logging_endpoint.url),
         "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
-        "SEMI_PERSISTENT_DIRECTORY": tempfile.gettempdir(),
     }
 
 

@@ -127,8 +127,12 @@ def _started(make: type, found: PipelineOptions) -> Iterator[str]:
     server = make(own)
     try:
         server.start()
-    # What cannot be downloaded raises this, and what does not start that.
-    except (URLError, RuntimeError, OSError, ValueError) as error:
+    except RuntimeError as error:
+        raise PipelineError(
+            f"the job server of Beam {beam.__version__} did not start ({error}); is {java!r} on "
+            "PATH Java 17, and the port of job_port free?"
+        ) from error
+    except (URLError, OSError, ValueError) as error:
         raise PipelineError(
             f"the job server of Beam {beam.__version__} cannot be had ({error}); fetch its jar, and "
             "name it: --beam-option flink_job_server_jar=PATH"

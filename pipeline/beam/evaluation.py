@@ -8,6 +8,7 @@ answer depends on the number of workers or on who came first.
 import functools
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 from pipeline import files
 from pipeline.beam import execution, measures, parallel
+from pipeline.beam.arrival import require_written
 from pipeline.beam.reporter import Reporter
 from pipeline.errors import DataError, UsageError
 from pipeline.evaluation import predictions, slices
@@ -27,6 +29,8 @@ from pipeline.records.example_proto import example_class
 
 # Number of the shard, position of the first record in it, the records.
 Batch = tuple[int, int, list[bytes]]
+
+_LOADING = threading.Lock()
 # Number of the shard, position of the first line in it, the lines.
 Lines = tuple[int, int, list[str]]
 
@@ -97,15 +101,21 @@ def run(
                 | "Write" >> beam.MapTuple(functools.partial(write, destination))
             )
     finally:
-        _predictor.cache_clear()  # the models that this process has loaded
+        _loaded.cache_clear()  # the models that this process has loaded
     # Of a shard without records there is nothing to write.
-    return [path for number, _ in shards if (path := _path(destination, number)).exists()]
+    written = [
+        _path(destination, number)
+        for number, shard in enumerate(contents.split(split).shards)
+        if shard.records
+    ]
+    require_written(written)
+    return written
 
 
 def _processes(context: Context) -> int:
     """Returns how many processes ask: one where there is a GPU, which workers do not see."""
     if not context.engine.is_local:
-        return context.workers
+        return 1
     import tensorflow as tf
 
     return 1 if tf.config.list_physical_devices("GPU") else context.workers
@@ -202,9 +212,14 @@ def _other_classes(
     return ""
 
 
-@functools.lru_cache(maxsize=2)
 def _predictor(model: str) -> Any:
     """Returns the loaded model, once in each process."""
+    with _LOADING:  # slots of a cluster are threads of one process
+        return _loaded(model)
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(model: str) -> Any:
     from pipeline.serving.predictor import Predictor
 
     return Predictor(Path(model))

@@ -32,6 +32,8 @@ _INTERVAL = 0.2
 _POLL = 0.5
 # So long a cluster has to cancel a job.
 _CANCEL_SECONDS = 30.0
+# So long it may take until a job that was being handed over is there.
+_HANDING_OVER_SECONDS = 5.0
 # What Beam adds to the message of every error.
 _WHERE = re.compile(r" \[while running '[^']*'\]|^Pipeline \S+ failed in state \w+: ")
 _TRACEBACK = "Traceback (most recent call last)"
@@ -51,12 +53,15 @@ class Running:
         pipeline: Beam's.
         reporter: What its transforms tell of their work.
         engine: Where it will run.
+        processes: How many processes each worker of the runner may use: on a cluster one, since
+            there the runner spreads the work.
         needed: What every worker has to see.
     """
 
     pipeline: beam.Pipeline
     reporter: Reporter
     engine: Engine
+    processes: int = 1
     needed: tuple[Path, ...] = ()
 
     def spread(self) -> beam.PTransform:
@@ -106,9 +111,10 @@ def pipeline(
         with _interruptible(), cluster.options(context.engine, context.name) as options:
             running = beam.Pipeline(options=options)
             seen = (*needed, *([folder] if folder else ()))
-            yield Running(running, reporter, context.engine, seen)
+            processes = context.workers if context.engine.is_local else 1
+            yield Running(running, reporter, context.engine, processes, seen)
             watcher.start()
-            _finish(running.run(), context.engine, options)
+            _finish(running, context, options)
     finally:
         workers.stop()
         done.set()
@@ -120,25 +126,38 @@ def pipeline(
     context.progress(total, total)
 
 
-def _finish(result: Any, chosen: Engine, options: PipelineOptions) -> None:
-    """Waits for the end of a job, and cancels it when this process is asked to stop."""
+def _finish(running: beam.Pipeline, context: Context, options: PipelineOptions) -> None:
+    """Runs a job to its end, and cancels it when this process is asked to stop."""
+    result = None
     try:
+        result = running.run()
         while not PipelineState.is_terminal(result.state):
             time.sleep(_POLL)
-    except BaseException:
-        if chosen.runner == FLINK:
-            flink.cancel(options)
-        result.cancel()
-        _wait(result)
+    except BaseException as error:
+        if result is not None or not isinstance(error, Exception):
+            _cancel(result, context, options)
         raise
+    if result.state == PipelineState.CANCELLED:
+        raise Stopped("the job was cancelled on the cluster; nothing of it is kept, start again")
     result.wait_until_finish()  # raises what the job failed of
 
 
-def _wait(result: Any) -> None:
-    """Gives a job that was cancelled the time to end."""
-    end = time.monotonic() + _CANCEL_SECONDS
-    while time.monotonic() < end and not PipelineState.is_terminal(result.state):
-        time.sleep(_POLL)
+def _cancel(result: Any, context: Context, options: PipelineOptions) -> None:
+    """Cancels a job, of which there is no result yet where it was being handed over."""
+    end = time.monotonic() + (_CANCEL_SECONDS if result else _HANDING_OVER_SECONDS)
+    try:
+        while True:
+            cancelled = flink.cancel(options) if context.engine.runner == FLINK else 0
+            if result is None:
+                over = cancelled > 0 or context.engine.is_local
+            else:
+                result.cancel()
+                over = PipelineState.is_terminal(result.state)
+            if over or time.monotonic() > end:
+                return
+            time.sleep(_POLL)
+    except Exception as error:  # noqa: BLE001  whatever it is, what stopped this process comes first
+        context.say(f"the job could not be cancelled ({error}); cancel it on the cluster")
 
 
 def _report(reporter: Reporter, context: Context, total: int, done: threading.Event) -> None:

@@ -42,19 +42,27 @@ def require(options: PipelineOptions) -> None:
         )
 
 
-def cancel(options: PipelineOptions) -> None:
+def cancel(options: PipelineOptions) -> int:
     """Cancels the job on the cluster: the job server would forget it, and let it run.
+
+    Returns:
+        How many jobs were told to end: none where it is not there yet, or has ended.
 
     Raises:
         PipelineError: The cluster does not answer.
     """
     master = options.view_as(FlinkRunnerOptions).flink_master
     if master in engine.EMBEDDED:
-        return  # it ends with the job server
+        return 0  # it ends with the job server
     name = options.view_as(GoogleCloudOptions).job_name
-    for job in _ask(master, "/jobs/overview", "jobs"):
-        if job["name"] == name and job["end-time"] < 0:
-            _answer(master, f"/jobs/{job['jid']}?mode=cancel", "PATCH")
+    found = [
+        job["jid"]
+        for job in _ask(master, "/jobs/overview", "jobs")
+        if job["name"] == name and job["end-time"] < 0
+    ]
+    for identifier in found:
+        _answer(master, f"/jobs/{identifier}?mode=cancel", "PATCH")
+    return len(found)
 
 
 def _ask(master: str, path: str, key: str) -> Any:

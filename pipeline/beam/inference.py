@@ -220,13 +220,17 @@ class Asked:
         ]
 
 
-def run(question: Question, shards: Sequence[Shard], context: Context) -> None:
+def run(
+    question: Question, shards: Sequence[Shard], context: Context, data: Path | None = None
+) -> None:
     """Writes the files of `shards`.
 
     Args:
         question: What is asked.
         shards: Those that are not done yet.
         context: Its progress receives how many of their images are done.
+        data: A file or folder that all images lie in, which every worker has to see; None where
+            they lie behind URIs.
 
     Raises:
         PipelineError: The model cannot be asked, or the disk is full.
@@ -235,6 +239,7 @@ def run(question: Question, shards: Sequence[Shard], context: Context) -> None:
     total = sum(shard.rows for shard in shards)
     question = question.absolute()
     seen = [Path(question.model), question.listing, question.place.directory]
+    seen += [data] if data else []
     with execution.pipeline(context, total, question.place.scratch, seen) as running:
         (
             running.pipeline

@@ -18,6 +18,7 @@ from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from pipeline import files
 from pipeline.beam import execution, lookalikes, parallel, reading, spool, writing
+from pipeline.beam.arrival import require_written
 from pipeline.beam.reporter import Reporter
 from pipeline.orchestration.artifact import Context
 from pipeline.records import duplicates, images, manifest
@@ -109,7 +110,7 @@ def run(source: Source, plan: Plan, destination: Path, context: Context) -> Inge
             running.pipeline
             | "List" >> beam.Create(spool.list_parts(folder, source.parts))
             | "Spread" >> running.spread()
-            | "Read" >> parallel.spread(reader, context.workers, running.reporter)
+            | "Read" >> parallel.spread(reader, running.processes, running.reporter)
             | "Sort out" >> beam.FlatMap(_sort_out, running.reporter).with_outputs(main="good")
         )
         compared = (
@@ -141,8 +142,9 @@ def run(source: Source, plan: Plan, destination: Path, context: Context) -> Inge
             | "Collect results" >> beam.combiners.ToList()
             | "Write results" >> beam.Map(lambda found: files.write_json(results, found))
         )
+    require_written([results])
     collected = _Collected(json.loads(results.read_text()))
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # a worker that was given up may still be writing
     return Ingested(
         contents=_manifest(source, plan.shares, collected[_SHARD]),
         seen=sum((Counter(seen) for seen in collected[_SEEN]), Counter()),

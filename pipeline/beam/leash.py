@@ -12,24 +12,28 @@ import time
 from types import FrameType
 
 _POLL = 1.0
-_PATIENCE = 5.0
+_PATIENCE = 3.0
 
 
 def main(command: list[str]) -> int:
     """Runs `command` and returns its exit status; ends it when the parent of this process is gone."""
     parent = os.getppid()
-    child = subprocess.Popen(command)
+    received: list[int] = []
+    asked = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
-        child.send_signal(number)
+        received.append(number)
+        asked.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
+    child = subprocess.Popen(command)
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_POLL)
-        child.terminate()
+        while os.getppid() == parent and not asked.wait(_POLL):
+            pass
+        child.send_signal(received[0] if received else signal.SIGTERM)
+        # Beam loses its own patience with this process after five seconds.
         time.sleep(_PATIENCE)
         child.kill()
 

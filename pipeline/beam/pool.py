@@ -126,5 +126,5 @@ def serve(host: str, port: int, say: Callable[[str], None], over: threading.Even
     try:
         over.wait()
     finally:
-        server.stop(0)
+        server.stop(0).wait()
         pool.stop()

@@ -1,5 +1,6 @@
 """Counts and lines from wherever transforms run to the process that shows them to a person."""
 
+import contextlib
 import functools
 import os
 import threading
@@ -33,6 +34,7 @@ class Reporter:
         self._count = 0
         self._lines: list[str] = []
         self._read: dict[Path, int] = {}
+        self._counts: dict[Path, int] = {}
         _here[self._name] = self
 
     def close(self) -> None:
@@ -51,7 +53,11 @@ class Reporter:
 
     def count(self) -> int:
         """Returns how many elements are done by now, as far as is known here."""
-        return self._count + sum(int(path.read_text()) for path in self._files(_COUNT))
+        for path in self._files(_COUNT):
+            # One that is being replaced counts as before: not every file system does that at once.
+            with contextlib.suppress(OSError, ValueError):
+                self._counts[path] = int(path.read_text())
+        return self._count + sum(self._counts.values())
 
     def lines(self) -> Iterator[str]:
         """Yields what was said since this was asked before."""
@@ -93,7 +99,9 @@ class _Sender:
             new.replace(self._path.with_suffix(_COUNT))
 
     def say(self, line: str) -> None:
-        with self._lock, self._path.with_suffix(_LINES).open("a", encoding="utf-8") as file:
+        path = self._path.with_suffix(_LINES)
+        # File names may be no text.
+        with self._lock, path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{' '.join(line.split())}\n")
 
 

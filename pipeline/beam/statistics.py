@@ -12,6 +12,7 @@ import apache_beam as beam
 from pipeline import files
 from pipeline.beam import accumulators, execution, parallel
 from pipeline.beam.accumulators import Batch, ExampleStatistics
+from pipeline.beam.arrival import require_written
 from pipeline.beam.reporter import Reporter
 from pipeline.orchestration.artifact import Context
 from pipeline.records import manifest, protos, tfrecord
@@ -49,11 +50,14 @@ def run(
             | "Spread" >> running.spread()
             | "Read" >> beam.FlatMap(batches)
             | "Measure"
-            >> parallel.spread(accumulators.summarize_batch, context.workers, running.reporter)
+            >> parallel.spread(accumulators.summarize_batch, running.processes, running.reporter)
             | "Count" >> beam.Map(_count, running.reporter)
             | "Combine" >> beam.CombinePerKey(accumulators.merged)
             | "Write" >> beam.MapTuple(functools.partial(write, destination, known or {}))
         )
+    require_written(
+        _path(destination, name) for name, split in contents.splits.items() if split.examples
+    )
 
 
 def batches(shard: tuple[str, str]) -> Iterator[Batch]:
@@ -80,7 +84,11 @@ def write(
     """Writes the statistics of one split as a binary proto."""
     message = found.to_proto(split, known.get(split))
     content = message.SerializeToString(deterministic=True)
-    files.write_bytes(destination / f"Split-{split}" / protos.STATISTICS, content)
+    files.write_bytes(_path(destination, split), content)
+
+
+def _path(destination: Path, split: str) -> Path:
+    return destination / f"Split-{split}" / protos.STATISTICS
 
 
 def _count(

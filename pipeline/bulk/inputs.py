@@ -73,11 +73,14 @@ class Listing:
         shards: In order.
         sha256: Of names, sizes and times of change; changes when what is to be read does.
         notices: Lines that a person should see.
+        location: The file or folder on this machine that all of it lies in, of a manifest itself;
+            None where it lies behind URIs.
     """
 
     shards: tuple[Shard, ...]
     sha256: str
     notices: tuple[str, ...]
+    location: Path | None = None
 
     @property
     def rows(self) -> int:
@@ -115,7 +118,7 @@ def write(data: str, size: int, file: BinaryIO) -> Listing:
         offset += len(line)
     if not shards:
         raise UsageError("; ".join((f"data {data!r}: found no images", *notices)))
-    return Listing(tuple(shards), digest.hexdigest(), tuple(notices))
+    return Listing(tuple(shards), digest.hexdigest(), tuple(notices), _location(data, root))
 
 
 def line_of(listing: Path, shard: Shard) -> bytes:
@@ -150,6 +153,13 @@ def rows(line: bytes) -> Iterator[Row]:
             yield row
 
 
+def _location(data: str, root: str) -> Path | None:
+    path = uris.local(data)
+    if root:
+        return None if uris.is_uri(root) else Path(root)
+    return None if path == digits.NAME else uris.plain(spans.resolve(path).path)
+
+
 def _opened(data: str) -> tuple[str, list[str], Iterable[tuple[str, Any, int]]]:
     """Returns the folder that all lies in, what to say, and entries: kind, content, images."""
     path = uris.local(data)
@@ -159,7 +169,8 @@ def _opened(data: str) -> tuple[str, list[str], Iterable[tuple[str, Any, int]]]:
         return "", [f"{data}: of {stamp}"], (("digits", key, 1) for key in keys)
     if path.startswith(tfds_source.PREFIX):
         source = tfds_source.source(path)
-        return "", list(source.notices + source.damaged), _of_parts(source.parts)
+        notices = list(source.notices + source.damaged)
+        return str(source.location or ""), notices, _of_parts(source.parts)
     path = spans.resolve(path).path
     path = path if uris.is_uri(path) else str(Path(path))
     if uris.has_wildcards(path):

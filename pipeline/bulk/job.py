@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -31,7 +32,7 @@ from pipeline.serving import versions
 
 SUMMARY = "summary.json"
 _WORK, _LOCK = ".job", ".lock"
-_ASKED, _LISTING = "asked.json", "listing.jsonl"
+_ASKED, _LISTING = "asked.json", "listing-*.jsonl"
 _SERVING = "Format-Serving"
 _CLASSES = "assets/classes.txt"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -148,6 +149,8 @@ class _Job:
     def __init__(self, request: Request, directory: Path, context: Context):
         self._request, self._directory, self._context = request, directory, context
         self._work = directory / _WORK
+        # Another name each time: a job that outlived its driver on a cluster must not answer this one.
+        self._listing = self._work / _LISTING.replace("*", uuid.uuid4().hex)
 
     def run(self, restart: Restart) -> Account:
         self._require_own()
@@ -173,7 +176,7 @@ class _Job:
         seconds = 0.0
         if pending:
             (self._directory / SUMMARY).unlink(missing_ok=True)
-            seconds = self._infer(place, pending, done, listing.rows)
+            seconds = self._infer(place, pending, done, listing)
         for shard in pending:
             whole = outputs.whole(place, shard.number, shard.rows)
             if whole is None:
@@ -215,7 +218,7 @@ class _Job:
             UsageError: The directory is that of a job that differs.
         """
         self._work.mkdir(exist_ok=True)
-        new = self._work / f"{_LISTING}.part"
+        new = self._listing.with_suffix(".part")
         with new.open("wb") as file:
             listing = inputs.write(self._request.data, self._request.shard_size, file)
         for notice in listing.notices:
@@ -228,7 +231,9 @@ class _Job:
             self._clear(before)
         elif restart == "always" and not self._is_unfinished():
             self._clear(before)
-        new.replace(self._work / _LISTING)
+        for earlier in self._work.glob(_LISTING):
+            earlier.unlink()
+        new.replace(self._listing)
         files.write_json(self._work / _ASKED, asked)
         return asked, listing
 
@@ -278,7 +283,7 @@ class _Job:
             "directory, or --restart to begin this one anew"
         )
 
-    def _infer(self, place: Place, pending: list[inputs.Shard], done: int, total: int) -> float:
+    def _infer(self, place: Place, pending: list[inputs.Shard], done: int, all_: Listing) -> float:
         """Does what is left, and returns the seconds it took once libraries were loaded."""
         # Ctrl-C waits for it: TensorFlow dies of a signal while it is loaded.
         loading.load({name: metadata.version(name) for name in ("tensorflow", "apache_beam")})
@@ -287,13 +292,13 @@ class _Job:
         request = self._request
 
         def progress(now: float, of: float, **figures: float | str) -> None:
-            self._context.progress(done + now, total, **figures)
+            self._context.progress(done + now, all_.rows, **figures)
 
         question = inference.Question(
             model=str(request.model),
             name=request.name,
             version=versions.number_of(request.model.name),
-            listing=self._work / _LISTING,
+            listing=self._listing,
             place=place,
             batch_size=request.batch_size,
             top=request.top,
@@ -303,7 +308,7 @@ class _Job:
         context = replace(self._context, name=request.name, progress=progress)
         begin = time.perf_counter()
         try:
-            inference.run(question, pending, context)
+            inference.run(question, pending, context, all_.location)
         except Stopped:
             raise Stopped(
                 "stopped by SIGTERM; the shards that are complete are kept, and the same command "

@@ -126,7 +126,8 @@ def run(
     judged = verdict.decide(found, parameters.thresholds, parameters.comparison, against)
     comparison = verdict.comparison_as_json(judged)
     output.write(evaluation.uri, found, parts, comparison, _configuration(parameters))
-    shutil.rmtree(evaluation.uri / _PARTS)
+    # A worker that was given up may still be writing.
+    shutil.rmtree(evaluation.uri / _PARTS, ignore_errors=True)
 
     shown = page.choose(found, parameters.mistakes, parameters.class_mistakes)
     places = [given.places[index] for index in shown.all]

@@ -112,7 +112,8 @@ def run(
     """
     from pipeline.beam import workers
 
-    workers.warm(context.workers)
+    if context.engine.is_local:
+        workers.warm(context.workers)
     from pipeline.beam import ingest
     from pipeline.records import tfds_metadata
 

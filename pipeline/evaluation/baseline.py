@@ -94,5 +94,6 @@ def local(baseline: Baseline, scratch: Path) -> Iterator[Path]:
     from pipeline.serving import remote
 
     with tempfile.TemporaryDirectory(prefix=".baseline-", dir=scratch) as folder:
+        Path(folder).chmod(0o755)  # workers of a cluster may be another user's
         remote.download(baseline.place, baseline.digest, Path(folder))
         yield Path(folder)

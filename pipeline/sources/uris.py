@@ -8,6 +8,7 @@ import glob
 import hashlib
 import importlib.util
 import io
+import itertools
 import os
 import re
 import stat
@@ -34,6 +35,14 @@ _EXTRAS = {
 }
 # Requests under way at once: each waits for the network nearly all of its time.
 _THREADS = 16
+# What is wrong with a file, not with the file system that it lies on.
+_OF_FILE = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EINVAL", "EISDIR", "ELOOP", "ENAMETOOLONG", "ENOENT", "ENOTDIR", "ENXIO"),
+        *("EPERM",),
+    )
+)
 _CHUNK = 1 << 20
 
 
@@ -61,11 +70,10 @@ def require_local(path: str | Path) -> Path:
     Raises:
         UsageError: It is a URI of an object store.
     """
-    found = _URI_AS_PATH.fullmatch(str(path))
+    text = local(str(path))
+    found = _URI_AS_PATH.fullmatch(text)
     if found is None:
-        return Path(path)
-    if found["scheme"] == "file":
-        return Path(local(f"file:///{found['rest']}"))
+        return Path(text)
     raise UsageError(
         f"{found['scheme']}://{found['rest']}: is no path of this machine, and here nothing else "
         "will do; URIs are taken for the images to read and for pusher.destination, other files "
@@ -156,8 +164,9 @@ def plain(path: str) -> Path | None:
     """Returns a local path as far as it holds no wildcards; None for a URI."""
     if is_uri(path):
         return None
-    found = Path(path)
-    return found.parent if has_wildcards(path) else found
+    if not has_wildcards(path):
+        return Path(path)
+    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(path).parts))
 
 
 def matching(pattern: str) -> list[str]:
@@ -266,15 +275,27 @@ def _opened_locally(path: str) -> BinaryIO:
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise BadFileError("unreadable")
         return Path(path).open("rb")
-    except (OSError, ValueError):  # ValueError: a NUL in the name
+    except ValueError:  # a NUL in the name
         raise BadFileError("unreadable") from None
+    except OSError as error:
+        raise _of_file(error, path) from None
 
 
 def _chunk(file: BinaryIO) -> bytes:
     try:
         return file.read(_CHUNK)
-    except OSError:
-        raise BadFileError("unreadable") from None
+    except OSError as error:
+        raise _of_file(error, str(getattr(file, "name", "a file"))) from None
+
+
+def _of_file(error: OSError, path: str) -> Exception:
+    """Returns what an error says of a file; where it speaks of the file system, another may go well."""
+    if error.errno in _OF_FILE:
+        return BadFileError("unreadable")
+    return DataError(
+        f"{path}: its file system fails ({error.strerror or error}); nothing is said of the image; "
+        "run again when it works"
+    )
 
 
 class _Remote(io.RawIOBase):

@@ -37,7 +37,8 @@ def test_a_task_manager_that_is_killed_costs_time_and_nothing_else(
     cluster, long_list, here, tmp_path
 ):
     cluster.wait_for_slots(4)
-    reached = threading.Event()
+    reached, killed = threading.Event(), []
+    said = len(cluster.log("job-manager"))
 
     def progress(done, total, **figures):
         if total * 0.2 < done < total * 0.7:
@@ -46,7 +47,9 @@ def test_a_task_manager_that_is_killed_costs_time_and_nothing_else(
     def kill():
         if reached.wait(120):
             cluster.kill_task_manager(0)
+            killed.append(not over)
 
+    over = []
     killer = threading.Thread(target=kill)
     killer.start()
     chosen = engine(cluster, 4)
@@ -57,12 +60,14 @@ def test_a_task_manager_that_is_killed_costs_time_and_nothing_else(
         replacement.start()
         examples = jobs.ingest(long_list, Context("jobs", progress, engine=chosen))
     finally:
+        over.append(True)
         reached.set()
         replacement.join()
     assert content(examples) == here
     job = cluster.jobs()[-1]
     assert job["state"] == "FINISHED"
-    assert "switched from RUNNING to FAILED" in cluster.log("job-manager")
+    assert killed == [True]
+    assert "switched from RUNNING to FAILED" in cluster.log("job-manager")[said:]
     cluster.wait_for_slots(4)
 
 
@@ -80,7 +85,8 @@ def test_who_stops_a_run_stops_its_job_on_the_cluster(cluster, long_list, tmp_pa
     said = driver.communicate(timeout=90)[0]
     assert driver.returncode == code, said
     clusters.until(lambda: state(cluster, job) == "CANCELED", "the job is cancelled", lambda: said)
-    assert not list(tmp_path.glob("runs/*/ExampleGen/examples/*"))
+    for places in ("ExampleGen/examples/*", ".system/staging/*"):
+        assert not list(tmp_path.glob(f"runs/*/{places}"))
 
 
 @pytest.mark.exhaustive

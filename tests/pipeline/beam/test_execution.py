@@ -3,7 +3,9 @@
 import pytest
 
 from pipeline.beam import execution
-from pipeline.errors import DataError, PipelineError, UsageError
+from pipeline.engine import FLINK, Engine
+from pipeline.errors import DataError, PipelineError, Stopped, UsageError
+from pipeline.orchestration.artifact import Context
 
 # As it comes from a worker of a cluster, through Java.
 ON_A_WORKER = """Pipeline digits-1_4a failed in state FAILED: java.lang.RuntimeException: Error received \
@@ -63,3 +65,83 @@ def test_words_of_java_are_kept_without_its_stack():
         "java.io.IOException: no slot is free\n\tat org.apache.flink.A.b(A.java:1)\n\tat x.Y.z(Y.java)"
     )
     assert str(execution._said(RuntimeError(text))) == "RuntimeError: no slot is free"
+
+
+class Cluster:
+    """A job on a cluster, whose state goes through `states`, and what is asked of the cluster."""
+
+    def __init__(self, monkeypatch, *states, handed_over=True, cancelled=(1,)):
+        self._states = list(states)
+        self._handed_over, self._cancelled = handed_over, list(cancelled)
+        self.told, self.said = [], []
+        self.context = Context("job", say=self.said.append, engine=ENGINE)
+        monkeypatch.setattr(execution.flink, "cancel", self._cancel)
+        for name in ("_POLL", "_CANCEL_SECONDS", "_HANDING_OVER_SECONDS"):
+            monkeypatch.setattr(execution, name, min(0.2, getattr(execution, name)))
+
+    def finish(self):
+        execution._finish(self, self.context, None)
+
+    def run(self):
+        if not self._handed_over:
+            raise KeyboardInterrupt
+        return self
+
+    @property
+    def state(self):
+        state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
+        if isinstance(state, BaseException):
+            raise state
+        return state
+
+    def cancel(self):
+        self.told.append("the job server")
+
+    def wait_until_finish(self):
+        self.told.append("nobody")
+
+    def _cancel(self, options):
+        self.told.append("the cluster")
+        answer = self._cancelled.pop(0) if len(self._cancelled) > 1 else self._cancelled[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+ENGINE = Engine(runner=FLINK, options={"flink_master": "f:1", "environment_type": "LOOPBACK"})
+
+
+def test_a_job_that_ends_well_is_not_cancelled(monkeypatch):
+    cluster = Cluster(monkeypatch, "RUNNING", "RUNNING", "DONE")
+    cluster.finish()
+    assert cluster.told == ["nobody"]
+
+
+def test_who_stops_while_it_runs_cancels_it_until_it_has_ended(monkeypatch):
+    cluster = Cluster(monkeypatch, "RUNNING", KeyboardInterrupt(), "RUNNING", "CANCELLED")
+    with pytest.raises(KeyboardInterrupt):
+        cluster.finish()
+    assert cluster.told == ["the cluster", "the job server"] * 2
+
+
+def test_who_stops_while_it_is_handed_over_waits_for_it_to_be_there(monkeypatch):
+    cluster = Cluster(monkeypatch, handed_over=False, cancelled=(0, 1))
+    with pytest.raises(KeyboardInterrupt):
+        cluster.finish()
+    assert cluster.told == ["the cluster"] * 2
+
+
+def test_a_job_that_cannot_be_cancelled_is_said_and_does_not_hide_why_it_was_to_be(monkeypatch):
+    cluster = Cluster(
+        monkeypatch, "RUNNING", KeyboardInterrupt(), cancelled=[PipelineError("no answer")]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        cluster.finish()
+    assert cluster.said == ["the job could not be cancelled (no answer); cancel it on the cluster"]
+
+
+def test_a_job_that_somebody_else_cancels_stops_the_run(monkeypatch):
+    cluster = Cluster(monkeypatch, "RUNNING", "CANCELLED")
+    with pytest.raises(Stopped, match="the job was cancelled on the cluster"):
+        cluster.finish()
+    assert cluster.told == []

@@ -109,8 +109,9 @@ def test_a_cluster_within_the_job_server_is_not_asked(master):
 
 
 def test_only_the_job_that_runs_under_the_name_is_cancelled(manager):
-    flink.cancel(options(manager.address, job_name="digits-1"))
-    assert manager.asked == [("GET", "/jobs/overview"), ("PATCH", "/jobs/c?mode=cancel")]
+    assert flink.cancel(options(manager.address, job_name="digits-1")) == 1
+    assert flink.cancel(options(manager.address, job_name="digits-3")) == 0
+    assert manager.asked[:2] == [("GET", "/jobs/overview"), ("PATCH", "/jobs/c?mode=cancel")]
 
 
 def test_a_job_that_cannot_be_cancelled_is_said(manager):

@@ -62,3 +62,16 @@ signal.signal({int(number)}, lambda number, frame: sys.exit(9))
     os.kill(leash.pid, number)
     assert leash.wait(20) == 9
     leash.stdout.close()
+
+
+def test_who_does_not_end_when_asked_to_is_ended():
+    deaf = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {CHILD}"
+    leash = subprocess.Popen(
+        [*LEASH, sys.executable, "-c", deaf], stdout=subprocess.PIPE, text=True
+    )
+    child = int(leash.stdout.readline())
+    # As Beam asks, which would then kill the leash itself.
+    os.kill(leash.pid, signal.SIGINT)
+    assert leash.wait(20) != 0
+    assert gone(child)
+    leash.stdout.close()

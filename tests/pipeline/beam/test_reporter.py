@@ -70,3 +70,19 @@ def test_threads_lose_nothing():
         thread.join()
     assert reporter.count() == 4000
     reporter.close()
+
+
+def test_a_count_that_cannot_be_read_just_now_is_what_it_was(reporter, tmp_path):
+    path = tmp_path / "worker.count"
+    path.write_text("7")
+    assert reporter.count() == 7
+    path.write_text("")
+    assert reporter.count() == 7
+    path.unlink()
+    assert reporter.count() == 7
+
+
+def test_a_name_that_is_no_text_can_be_said(reporter):
+    program = ELSEWHERE.replace('"and one"', r'"\udcff.png"')
+    subprocess.run([sys.executable, "-c", program], input=pickle.dumps(reporter), check=True)
+    assert r"\udcff.png" in list(reporter.lines())

@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -184,3 +186,39 @@ def test_what_has_to_be_on_this_machine_is_no_uri(given):
     scheme = str(given).partition(":")[0]
     with pytest.raises(UsageError, match=rf"^{scheme}://.*: is no path of this machine.*NFS"):
         uris.require_local(given)
+
+
+@pytest.mark.parametrize("host", ["gs", "s3"])
+def test_a_file_uri_of_another_machine_is_none_of_this_one(host):
+    with pytest.raises(UsageError, match="is no path of this machine"):
+        uris.require_local(f"file://{host}/data")
+    assert uris.require_local("file://localhost/data") == Path("/data")
+
+
+@pytest.mark.parametrize(
+    ("path", "plain"),
+    [
+        ("data/photos", "data/photos"),
+        ("data/*/train-*", "data"),
+        ("/data/a-*/b", "/data"),
+        ("*.tfrecord", "."),
+        ("gs://b/x-*", None),
+    ],
+)
+def test_the_folder_that_all_lies_in_has_no_wildcards(path, plain):
+    assert uris.plain(path) == (None if plain is None else Path(plain))
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ESTALE, DataError), (errno.EIO, DataError), (errno.EACCES, None)]
+)
+def test_a_file_system_that_fails_says_nothing_of_the_image(tmp_path, monkeypatch, number, kind):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"x")
+
+    def fail(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(kind or uris.BadFileError, match="its file system" if kind else "unread"):
+        uris.read(str(path))
