@@ -374,7 +374,7 @@ def test_what_xla_makes_slow_is_not_compiled_unasked():
 
 
 def test_a_dropped_branch_takes_no_time():
-    """CPU time, with a wide margin; `benchmarks/stochastic_depth.py` measures what it is."""
+    """CPU time, with a wide margin; `python -m benchmarks stochastic_depth` measures it."""
     config = ResNetConfig(
         depths=(4,),
         widths=(16,),
