@@ -23,7 +23,7 @@ _NUMBERS = (500, 5_000)
 def cases(quick: bool) -> list[Case]:
     """Returns the cases."""
     cores = os.cpu_count() or 1
-    number = 40 if quick else 500
+    number = 40 if quick else 1_000
     prepare = _photographs(number, 384, 512)
     name = f"{number:,} photographs of 384 by 512 pixels"
     workers = [count for count in (2, 4, 8, 16) if count <= cores]
