@@ -262,6 +262,6 @@ def test_both_ways_of_scraping_pods_name_the_port_and_the_path(pod):
 
 
 def test_the_files_are_the_ones_that_the_text_is_about():
-    text = (ROOT / "docs" / "tf-serving.md").read_text()
-    named = set(re.findall(r"\]\(deploy/([^)]+)\)", text))
+    texts = [(ROOT / "docs" / name).read_text() for name in ("tf-serving.md", "flink.md")]
+    named = set(re.findall(r"\]\(deploy/([^)]+)\)", "".join(texts)))
     assert named == {path.name for path in DEPLOY.iterdir()}

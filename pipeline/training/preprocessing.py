@@ -7,6 +7,8 @@ import tensorflow as tf
 from pipeline.parameters import parameters
 
 CHANNELS = 3
+# Numbers of a picture that is scaled as float32, which takes 16 MiB.
+_AS_FLOAT = 1 << 22
 
 
 @parameters
@@ -79,12 +81,17 @@ def scaled(pixels: tf.Tensor, preprocessing: Preprocessing, antialias: bool) -> 
     Returns:
         float32; with a cubic filter some pixels may be below 0 or above 255.
     """
-    # TensorFlow's bilinear kernel takes half as long again for uint8, and gives the same numbers.
-    return tf.image.resize(
-        tf.cast(pixels, tf.float32),
-        (preprocessing.height, preprocessing.width),
-        preprocessing.interpolation,
-        antialias=antialias,
+
+    def resized(pixels: tf.Tensor) -> tf.Tensor:
+        size = preprocessing.height, preprocessing.width
+        return tf.image.resize(pixels, size, preprocessing.interpolation, antialias=antialias)
+
+    # TensorFlow's bilinear kernel takes half as long again for uint8, and gives the same numbers;
+    # but a large picture is not to take four times its memory.
+    return tf.cond(
+        tf.size(pixels) <= _AS_FLOAT,
+        lambda: resized(tf.cast(pixels, tf.float32)),
+        lambda: resized(pixels),
     )
 
 

@@ -111,3 +111,12 @@ def test_a_batch_of_different_sizes_is_normalised_by_channel():
     files = [builders.encode(np.full((n, 2 * n, 3), 50, np.uint8)) for n in (3, 8)]
     found = preprocess(tf.constant(files), expects(4, 4, (50.0, 40.0, 30.0), (1.0, 10.0, 5.0)))
     np.testing.assert_allclose(found, np.broadcast_to([0.0, 1.0, 4.0], (2, 4, 4, 3)), atol=1e-5)
+
+
+def test_a_picture_that_is_too_large_for_float32_is_scaled_to_the_same_numbers():
+    expected = Preprocessing(height=5, width=7, mean=(0.0,) * 3, std=(1.0,) * 3)
+    large = np.random.default_rng(0).integers(0, 256, (1200, 1200, 3), np.uint8)
+    assert large.size > 1 << 22
+    whole = scaled(tf.constant(large), expected, antialias=True)
+    as_float = tf.image.resize(tf.cast(large, tf.float32), (5, 7), antialias=True)
+    np.testing.assert_allclose(whole, as_float, atol=1e-3)
