@@ -127,15 +127,12 @@ def _started(make: type, found: PipelineOptions) -> Iterator[str]:
     server = make(own)
     try:
         server.start()
-    except RuntimeError as error:
+    # What cannot be downloaded raises any of these, and what does not start the first.
+    except (RuntimeError, URLError, OSError, ValueError) as error:
         raise PipelineError(
-            f"the job server of Beam {beam.__version__} did not start ({error}); is {java!r} on "
-            "PATH Java 17, and the port of job_port free?"
-        ) from error
-    except (URLError, OSError, ValueError) as error:
-        raise PipelineError(
-            f"the job server of Beam {beam.__version__} cannot be had ({error}); fetch its jar, and "
-            "name it: --beam-option flink_job_server_jar=PATH"
+            f"the job server of Beam {beam.__version__} cannot be started ({error}); where its jar "
+            "is not to be had, fetch it, and name it: --beam-option flink_job_server_jar=PATH; else "
+            f"see that {java!r} is Java 17"
         ) from error
     try:
         yield f"localhost:{port}"
