@@ -14,11 +14,11 @@ CLASSES = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
 
 @pytest.fixture(scope="module")
 def photos(real_images, tmp_path_factory):
-    """A third of the photos, and among them files that are none."""
+    """A sixth of the photos, and among them files that are none."""
     folder = tmp_path_factory.mktemp("data") / "photos"
     for name in CLASSES:
         (folder / name).mkdir(parents=True)
-        for path in sorted((real_images / "photos" / name).iterdir())[::3]:
+        for path in sorted((real_images / "photos" / name).iterdir())[::6]:
             (folder / name / path.name).write_bytes(path.read_bytes())
     (folder / "glass" / "cut.jpg").write_bytes(path.read_bytes()[:900])
     (folder / "metal" / "text.png").write_text("no picture")
@@ -63,7 +63,7 @@ def test_all_four_components_write_the_same_bytes_on_four_slots(
     assert {job["state"] for job in cluster.jobs()} == {"FINISHED"}
 
 
-@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("slots", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_examples_do_not_depend_on_the_number_of_slots(cluster, photos, here, tmp_path, slots):
     assert content(Jobs(tmp_path, engine(cluster, slots)).ingest(photos)) == here["examples"]
     # And the images themselves are not sent from one stage to the next.
@@ -99,6 +99,7 @@ def test_a_cluster_within_the_job_server_needs_no_other(distribution, photos, he
     assert content(Jobs(tmp_path, chosen).ingest(photos)) == here["examples"]
 
 
+@pytest.mark.exhaustive
 def test_what_a_worker_refuses_arrives_as_what_it_is(cluster, tmp_path):
     import apache_beam as beam
 

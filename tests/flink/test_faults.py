@@ -15,7 +15,7 @@ from tests.flink import cluster as clusters
 from tests.flink.jobs import Jobs, content, engine
 from tests.pipeline import builders
 
-_READ_AGAIN = 4
+_READ_AGAIN = 3
 
 
 @pytest.fixture(scope="module")
