@@ -13,6 +13,7 @@ from PIL import Image
 
 from benchmarks.plan import Turn
 from benchmarks.side import cpu_seconds, descendants
+from studies import data
 
 # Of the images, in the run whose cost is taken for that of starting.
 _SHARE = 10
@@ -20,8 +21,6 @@ _DATA = "KERAS_RESNET_TEST_DATA"
 _CLASSES = 10
 # How often the processes are looked at, in seconds.
 _INTERVAL = 0.25
-# The stored sprites of CIFAR-10: rows of pictures, each of so many pixels in height and width.
-_SIZE = 32
 
 
 def prepare(folder: Path, images: int) -> None:
@@ -49,16 +48,8 @@ def _pictures(number: int) -> Iterator[tuple[np.ndarray, int]]:
                 (index % _CLASSES),
             )
         return
-    labels = (stored / "labels.bin").read_bytes()
-    done = 0
-    for path in sorted(stored.glob("data_batch_*.webp")):
-        with Image.open(path) as sprite:
-            pixels = np.asarray(sprite.convert("RGB"))
-        rows, columns = (extent // _SIZE for extent in pixels.shape[:2])
-        tiles = pixels.reshape(rows, _SIZE, columns, _SIZE, 3).swapaxes(1, 2)
-        for tile in tiles.reshape(-1, _SIZE, _SIZE, 3)[: number - done]:
-            yield tile, labels[done]
-            done += 1
+    images = data.cifar10(stored).train.first(number)
+    yield from zip(images.images, images.labels.tolist(), strict=True)
 
 
 class Here:

@@ -29,10 +29,10 @@ from pipeline.records.example_proto import example_class
 
 # Number of the shard, position of the first record in it, the records.
 Batch = tuple[int, int, list[bytes]]
-
-_LOADING = threading.Lock()
 # Number of the shard, position of the first line in it, the lines.
 Lines = tuple[int, int, list[str]]
+
+_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,9 @@ def run(
                 | "Read" >> beam.FlatMap(functools.partial(batches, size=batch_size))
                 | "Ask"
                 >> parallel.spread(
-                    functools.partial(ask, question), _processes(context), running.reporter
+                    functools.partial(ask, question),
+                    _processes(running.processes),
+                    running.reporter,
                 )
                 | "Count" >> beam.Map(_count, running.reporter)
                 | "By shard" >> beam.MapTuple(_by_shard)
@@ -112,13 +114,13 @@ def run(
     return written
 
 
-def _processes(context: Context) -> int:
+def _processes(most: int) -> int:
     """Returns how many processes ask: one where there is a GPU, which workers do not see."""
-    if not context.engine.is_local:
+    if most == 1:
         return 1
     import tensorflow as tf
 
-    return 1 if tf.config.list_physical_devices("GPU") else context.workers
+    return 1 if tf.config.list_physical_devices("GPU") else most
 
 
 def batches(shard: tuple[int, str], size: int) -> Iterator[Batch]:

@@ -28,7 +28,7 @@ class Pool(services.BeamFnExternalWorkerPoolServicer):
         say: Receives a line for each that starts or ends.
     """
 
-    def __init__(self, say: Callable[[str], None] = lambda line: None):
+    def __init__(self, say: Callable[[str], None]):
         self._say = say
         self._lock = threading.Lock()
         # Task managers number their workers alike, and may share a pool.
@@ -42,7 +42,6 @@ class Pool(services.BeamFnExternalWorkerPoolServicer):
         command = [
             *(sys.executable, "-m", "pipeline.beam.boot", f"--id={name}"),
             f"--logging_endpoint={request.logging_endpoint.url}",
-            f"--artifact_endpoint={request.artifact_endpoint.url}",
             f"--provision_endpoint={request.provision_endpoint.url}",
             f"--control_endpoint={request.control_endpoint.url}",
         ]

@@ -105,7 +105,10 @@ def write(data: str, size: int, file: BinaryIO) -> Listing:
     Raises:
         UsageError: There is no such data, or no image in it.
     """
-    root, notices, entries = _opened(data)
+    path = uris.local(data)
+    if path != digits.NAME and not path.startswith(tfds_source.PREFIX):
+        path = spans.resolve(path).path
+    root, notices, entries = _opened(data, path)
     digest = hashlib.sha256()
     shards = []
     offset = 0
@@ -118,7 +121,7 @@ def write(data: str, size: int, file: BinaryIO) -> Listing:
         offset += len(line)
     if not shards:
         raise UsageError("; ".join((f"data {data!r}: found no images", *notices)))
-    return Listing(tuple(shards), digest.hexdigest(), tuple(notices), _location(data, root))
+    return Listing(tuple(shards), digest.hexdigest(), tuple(notices), _location(path, root))
 
 
 def line_of(listing: Path, shard: Shard) -> bytes:
@@ -153,16 +156,12 @@ def rows(line: bytes) -> Iterator[Row]:
             yield row
 
 
-def _location(data: str, root: str) -> Path | None:
-    path = uris.local(data)
-    if root:
-        return None if uris.is_uri(root) else Path(root)
-    return None if path == digits.NAME else uris.plain(spans.resolve(path).path)
+def _location(path: str, root: str) -> Path | None:
+    return None if path == digits.NAME else uris.plain(root or path)
 
 
-def _opened(data: str) -> tuple[str, list[str], Iterable[tuple[str, Any, int]]]:
+def _opened(data: str, path: str) -> tuple[str, list[str], Iterable[tuple[str, Any, int]]]:
     """Returns the folder that all lies in, what to say, and entries: kind, content, images."""
-    path = uris.local(data)
     if path == digits.NAME:
         stamp = digits.source().digest()
         keys = [reference.name for part in digits.source().parts for reference in part]
@@ -171,7 +170,6 @@ def _opened(data: str) -> tuple[str, list[str], Iterable[tuple[str, Any, int]]]:
         source = tfds_source.source(path)
         notices = list(source.notices + source.damaged)
         return str(source.location or ""), notices, _of_parts(source.parts)
-    path = spans.resolve(path).path
     path = path if uris.is_uri(path) else str(Path(path))
     if uris.has_wildcards(path):
         if found := uris.matching(path):

@@ -283,7 +283,9 @@ class _Job:
             "directory, or --restart to begin this one anew"
         )
 
-    def _infer(self, place: Place, pending: list[inputs.Shard], done: int, all_: Listing) -> float:
+    def _infer(
+        self, place: Place, pending: list[inputs.Shard], done: int, listing: Listing
+    ) -> float:
         """Does what is left, and returns the seconds it took once libraries were loaded."""
         # Ctrl-C waits for it: TensorFlow dies of a signal while it is loaded.
         loading.load({name: metadata.version(name) for name in ("tensorflow", "apache_beam")})
@@ -292,7 +294,7 @@ class _Job:
         request = self._request
 
         def progress(now: float, of: float, **figures: float | str) -> None:
-            self._context.progress(done + now, all_.rows, **figures)
+            self._context.progress(done + now, listing.rows, **figures)
 
         question = inference.Question(
             model=str(request.model),
@@ -308,7 +310,7 @@ class _Job:
         context = replace(self._context, name=request.name, progress=progress)
         begin = time.perf_counter()
         try:
-            inference.run(question, pending, context, all_.location)
+            inference.run(question, pending, context, listing.location)
         except Stopped:
             raise Stopped(
                 "stopped by SIGTERM; the shards that are complete are kept, and the same command "

@@ -36,12 +36,9 @@ _EXTRAS = {
 # Requests under way at once: each waits for the network nearly all of its time.
 _THREADS = 16
 # What is wrong with a file, not with the file system that it lies on.
-_OF_FILE = frozenset(
-    getattr(errno, name)
-    for name in (
-        *("EACCES", "EINVAL", "EISDIR", "ELOOP", "ENAMETOOLONG", "ENOENT", "ENOTDIR", "ENXIO"),
-        *("EPERM",),
-    )
+_OF_FILE = (
+    *(errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT),
+    *(errno.ENOTDIR, errno.ENXIO, errno.EPERM),
 )
 _CHUNK = 1 << 20
 
